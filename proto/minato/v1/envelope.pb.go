@@ -684,7 +684,9 @@ type Delivery struct {
 	// When the hub accepted the report.
 	AcceptTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
 	// What this member gets and why.
-	Copy          *Copy `protobuf:"bytes,8,opt,name=copy,proto3" json:"copy,omitempty"`
+	Copy *Copy `protobuf:"bytes,8,opt,name=copy,proto3" json:"copy,omitempty"`
+	// Ed25519 key of the node that signed, as the directory had it.
+	SourceKey     []byte `protobuf:"bytes,9,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -775,6 +777,13 @@ func (x *Delivery) GetCopy() *Copy {
 	return nil
 }
 
+func (x *Delivery) GetSourceKey() []byte {
+	if x != nil {
+		return x.SourceKey
+	}
+	return nil
+}
+
 var File_minato_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_minato_v1_envelope_proto_rawDesc = "" +
@@ -821,7 +830,7 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"\x06person\x18\t \x01(\tR\x06person\x12\x16\n" +
 	"\x06reason\x18\n" +
 	" \x01(\tR\x06reason\x12=\n" +
-	"\freceipt_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vreceiptTime\"\xc5\x02\n" +
+	"\freceipt_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vreceiptTime\"\xe4\x02\n" +
 	"\bDelivery\x12+\n" +
 	"\x11delivery_sequence\x18\x01 \x01(\x04R\x10deliverySequence\x12#\n" +
 	"\x04lane\x18\x02 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
@@ -832,7 +841,9 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"sourceName\x12;\n" +
 	"\vaccept_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptTime\x12#\n" +
-	"\x04copy\x18\b \x01(\v2\x0f.minato.v1.CopyR\x04copy*\x9b\x01\n" +
+	"\x04copy\x18\b \x01(\v2\x0f.minato.v1.CopyR\x04copy\x12\x1d\n" +
+	"\n" +
+	"source_key\x18\t \x01(\fR\tsourceKey*\x9b\x01\n" +
 	"\fReceiptState\x12\x1d\n" +
 	"\x19RECEIPT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RECEIPT_STATE_SENT\x10\x01\x12\x18\n" +

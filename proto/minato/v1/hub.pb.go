@@ -297,7 +297,9 @@ type UploadPartRequest struct {
 	// Digest and size, in the first piece only.
 	Part *Part `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
 	// The next bytes.
-	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Live or exercise, in the first piece only.
+	Lane          Lane `protobuf:"varint,3,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +346,13 @@ func (x *UploadPartRequest) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *UploadPartRequest) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
 }
 
 // UploadPartResponse confirms a part.
@@ -583,7 +592,10 @@ func (x *PlanReportResponse) GetPlan() *Plan {
 type OpenSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Live or exercise.
-	Lane          Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	Lane Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	// Random id of the session, 32 lower-case hexadecimal digits, chosen by the
+	// node: it listens before it asks, so that nothing is missed.
+	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -625,23 +637,22 @@ func (x *OpenSessionRequest) GetLane() Lane {
 	return Lane_LANE_UNSPECIFIED
 }
 
+func (x *OpenSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
 // OpenSessionResponse says how to receive.
 type OpenSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the session.
-	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// AES-256 key of the session, 32 bytes, fresh for each session.
-	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// Subject on which the deliveries come.
-	DeliverySubject string `protobuf:"bytes,3,opt,name=delivery_subject,json=deliverySubject,proto3" json:"delivery_subject,omitempty"`
-	// Subject on which the node confirms.
-	ReceiptSubject string `protobuf:"bytes,4,opt,name=receipt_subject,json=receiptSubject,proto3" json:"receipt_subject,omitempty"`
+	Key []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// A heartbeat comes at least this often, in milliseconds.
-	HeartbeatMillis uint32 `protobuf:"varint,5,opt,name=heartbeat_millis,json=heartbeatMillis,proto3" json:"heartbeat_millis,omitempty"`
-	// Deliveries that may be unconfirmed at a time.
-	Window        uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HeartbeatMillis uint32 `protobuf:"varint,2,opt,name=heartbeat_millis,json=heartbeatMillis,proto3" json:"heartbeat_millis,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *OpenSessionResponse) Reset() {
@@ -674,13 +685,6 @@ func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
 	return file_minato_v1_hub_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *OpenSessionResponse) GetSessionId() string {
-	if x != nil {
-		return x.SessionId
-	}
-	return ""
-}
-
 func (x *OpenSessionResponse) GetKey() []byte {
 	if x != nil {
 		return x.Key
@@ -688,30 +692,9 @@ func (x *OpenSessionResponse) GetKey() []byte {
 	return nil
 }
 
-func (x *OpenSessionResponse) GetDeliverySubject() string {
-	if x != nil {
-		return x.DeliverySubject
-	}
-	return ""
-}
-
-func (x *OpenSessionResponse) GetReceiptSubject() string {
-	if x != nil {
-		return x.ReceiptSubject
-	}
-	return ""
-}
-
 func (x *OpenSessionResponse) GetHeartbeatMillis() uint32 {
 	if x != nil {
 		return x.HeartbeatMillis
-	}
-	return 0
-}
-
-func (x *OpenSessionResponse) GetWindow() uint32 {
-	if x != nil {
-		return x.Window
 	}
 	return 0
 }
@@ -803,11 +786,12 @@ func (*SessionMessage_Delivery) isSessionMessage_Message() {}
 
 func (*SessionMessage_Heartbeat) isSessionMessage_Message() {}
 
-// Heartbeat tells the last delivery sent; a node that has not got that far
-// opens its session again.
+// Heartbeat tells the last delivery sent. It is the first message of a session
+// and then comes regularly; a node that has not got that far opens its session
+// again.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Highest delivery_sequence sent in this session; 0 when none.
+	// Highest delivery_sequence sent to this node; 0 when none.
 	DeliverySequence uint64 `protobuf:"varint,1,opt,name=delivery_sequence,json=deliverySequence,proto3" json:"delivery_sequence,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1659,10 +1643,11 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"\x17RenewCertificateRequest\x12/\n" +
 	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"<\n" +
 	"\x18RenewCertificateResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"L\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"q\n" +
 	"\x11UploadPartRequest\x12#\n" +
 	"\x04part\x18\x01 \x01(\v2\x0f.minato.v1.PartR\x04part\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x14\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12#\n" +
+	"\x04lane\x18\x03 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\"\x14\n" +
 	"\x12UploadPartResponse\"e\n" +
 	"\x13SubmitReportRequest\x12\x1d\n" +
 	"\n" +
@@ -1673,17 +1658,14 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"\x11PlanReportRequest\x12)\n" +
 	"\x06report\x18\x01 \x01(\v2\x11.minato.v1.ReportR\x06report\"9\n" +
 	"\x12PlanReportResponse\x12#\n" +
-	"\x04plan\x18\x01 \x01(\v2\x0f.minato.v1.PlanR\x04plan\"9\n" +
+	"\x04plan\x18\x01 \x01(\v2\x0f.minato.v1.PlanR\x04plan\"X\n" +
 	"\x12OpenSessionRequest\x12#\n" +
-	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\"\xdd\x01\n" +
-	"\x13OpenSessionResponse\x12\x1d\n" +
+	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\x12)\n" +
-	"\x10delivery_subject\x18\x03 \x01(\tR\x0fdeliverySubject\x12'\n" +
-	"\x0freceipt_subject\x18\x04 \x01(\tR\x0ereceiptSubject\x12)\n" +
-	"\x10heartbeat_millis\x18\x05 \x01(\rR\x0fheartbeatMillis\x12\x16\n" +
-	"\x06window\x18\x06 \x01(\rR\x06window\"\x84\x01\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\"R\n" +
+	"\x13OpenSessionResponse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12)\n" +
+	"\x10heartbeat_millis\x18\x02 \x01(\rR\x0fheartbeatMillis\"\x84\x01\n" +
 	"\x0eSessionMessage\x121\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x13.minato.v1.DeliveryH\x00R\bdelivery\x124\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x14.minato.v1.HeartbeatH\x00R\theartbeatB\t\n" +
@@ -1798,10 +1780,10 @@ var file_minato_v1_hub_proto_goTypes = []any{
 	(*SetProfileResponse)(nil),        // 27: minato.v1.SetProfileResponse
 	(*Member)(nil),                    // 28: minato.v1.Member
 	(*Part)(nil),                      // 29: minato.v1.Part
-	(*Envelope)(nil),                  // 30: minato.v1.Envelope
-	(*Report)(nil),                    // 31: minato.v1.Report
-	(*Plan)(nil),                      // 32: minato.v1.Plan
-	(Lane)(0),                         // 33: minato.v1.Lane
+	(Lane)(0),                         // 30: minato.v1.Lane
+	(*Envelope)(nil),                  // 31: minato.v1.Envelope
+	(*Report)(nil),                    // 32: minato.v1.Report
+	(*Plan)(nil),                      // 33: minato.v1.Plan
 	(*Delivery)(nil),                  // 34: minato.v1.Delivery
 	(*Copy)(nil),                      // 35: minato.v1.Copy
 	(*timestamppb.Timestamp)(nil),     // 36: google.protobuf.Timestamp
@@ -1811,56 +1793,57 @@ var file_minato_v1_hub_proto_goTypes = []any{
 var file_minato_v1_hub_proto_depIdxs = []int32{
 	28, // 0: minato.v1.JoinResponse.member:type_name -> minato.v1.Member
 	29, // 1: minato.v1.UploadPartRequest.part:type_name -> minato.v1.Part
-	30, // 2: minato.v1.SubmitReportRequest.envelope:type_name -> minato.v1.Envelope
-	30, // 3: minato.v1.SubmitReportResponse.receipt:type_name -> minato.v1.Envelope
-	31, // 4: minato.v1.PlanReportRequest.report:type_name -> minato.v1.Report
-	32, // 5: minato.v1.PlanReportResponse.plan:type_name -> minato.v1.Plan
-	33, // 6: minato.v1.OpenSessionRequest.lane:type_name -> minato.v1.Lane
-	34, // 7: minato.v1.SessionMessage.delivery:type_name -> minato.v1.Delivery
-	13, // 8: minato.v1.SessionMessage.heartbeat:type_name -> minato.v1.Heartbeat
-	10, // 9: minato.v1.WatchDeliveriesRequest.open:type_name -> minato.v1.OpenSessionRequest
-	30, // 10: minato.v1.WatchDeliveriesRequest.receipt:type_name -> minato.v1.Envelope
-	12, // 11: minato.v1.WatchDeliveriesResponse.message:type_name -> minato.v1.SessionMessage
-	33, // 12: minato.v1.DownloadPartRequest.lane:type_name -> minato.v1.Lane
-	30, // 13: minato.v1.AcknowledgeReportRequest.receipt:type_name -> minato.v1.Envelope
-	33, // 14: minato.v1.ListReceiptsRequest.lane:type_name -> minato.v1.Lane
-	23, // 15: minato.v1.ListReceiptsResponse.copies:type_name -> minato.v1.CopyState
-	35, // 16: minato.v1.CopyState.copy:type_name -> minato.v1.Copy
-	36, // 17: minato.v1.CopyState.send_time:type_name -> google.protobuf.Timestamp
-	36, // 18: minato.v1.CopyState.store_time:type_name -> google.protobuf.Timestamp
-	36, // 19: minato.v1.CopyState.acknowledge_time:type_name -> google.protobuf.Timestamp
-	37, // 20: minato.v1.CopyState.reaction:type_name -> minato.v1.Reaction
-	28, // 21: minato.v1.ListMembersResponse.members:type_name -> minato.v1.Member
-	38, // 22: minato.v1.SetProfileRequest.profile:type_name -> minato.v1.Profile
-	0,  // 23: minato.v1.HubService.Join:input_type -> minato.v1.JoinRequest
-	2,  // 24: minato.v1.HubService.RenewCertificate:input_type -> minato.v1.RenewCertificateRequest
-	4,  // 25: minato.v1.HubService.UploadPart:input_type -> minato.v1.UploadPartRequest
-	6,  // 26: minato.v1.HubService.SubmitReport:input_type -> minato.v1.SubmitReportRequest
-	8,  // 27: minato.v1.HubService.PlanReport:input_type -> minato.v1.PlanReportRequest
-	10, // 28: minato.v1.HubService.OpenSession:input_type -> minato.v1.OpenSessionRequest
-	15, // 29: minato.v1.HubService.WatchDeliveries:input_type -> minato.v1.WatchDeliveriesRequest
-	17, // 30: minato.v1.HubService.DownloadPart:input_type -> minato.v1.DownloadPartRequest
-	19, // 31: minato.v1.HubService.AcknowledgeReport:input_type -> minato.v1.AcknowledgeReportRequest
-	21, // 32: minato.v1.HubService.ListReceipts:input_type -> minato.v1.ListReceiptsRequest
-	24, // 33: minato.v1.HubService.ListMembers:input_type -> minato.v1.ListMembersRequest
-	26, // 34: minato.v1.HubService.SetProfile:input_type -> minato.v1.SetProfileRequest
-	1,  // 35: minato.v1.HubService.Join:output_type -> minato.v1.JoinResponse
-	3,  // 36: minato.v1.HubService.RenewCertificate:output_type -> minato.v1.RenewCertificateResponse
-	5,  // 37: minato.v1.HubService.UploadPart:output_type -> minato.v1.UploadPartResponse
-	7,  // 38: minato.v1.HubService.SubmitReport:output_type -> minato.v1.SubmitReportResponse
-	9,  // 39: minato.v1.HubService.PlanReport:output_type -> minato.v1.PlanReportResponse
-	11, // 40: minato.v1.HubService.OpenSession:output_type -> minato.v1.OpenSessionResponse
-	16, // 41: minato.v1.HubService.WatchDeliveries:output_type -> minato.v1.WatchDeliveriesResponse
-	18, // 42: minato.v1.HubService.DownloadPart:output_type -> minato.v1.DownloadPartResponse
-	20, // 43: minato.v1.HubService.AcknowledgeReport:output_type -> minato.v1.AcknowledgeReportResponse
-	22, // 44: minato.v1.HubService.ListReceipts:output_type -> minato.v1.ListReceiptsResponse
-	25, // 45: minato.v1.HubService.ListMembers:output_type -> minato.v1.ListMembersResponse
-	27, // 46: minato.v1.HubService.SetProfile:output_type -> minato.v1.SetProfileResponse
-	35, // [35:47] is the sub-list for method output_type
-	23, // [23:35] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	30, // 2: minato.v1.UploadPartRequest.lane:type_name -> minato.v1.Lane
+	31, // 3: minato.v1.SubmitReportRequest.envelope:type_name -> minato.v1.Envelope
+	31, // 4: minato.v1.SubmitReportResponse.receipt:type_name -> minato.v1.Envelope
+	32, // 5: minato.v1.PlanReportRequest.report:type_name -> minato.v1.Report
+	33, // 6: minato.v1.PlanReportResponse.plan:type_name -> minato.v1.Plan
+	30, // 7: minato.v1.OpenSessionRequest.lane:type_name -> minato.v1.Lane
+	34, // 8: minato.v1.SessionMessage.delivery:type_name -> minato.v1.Delivery
+	13, // 9: minato.v1.SessionMessage.heartbeat:type_name -> minato.v1.Heartbeat
+	10, // 10: minato.v1.WatchDeliveriesRequest.open:type_name -> minato.v1.OpenSessionRequest
+	31, // 11: minato.v1.WatchDeliveriesRequest.receipt:type_name -> minato.v1.Envelope
+	12, // 12: minato.v1.WatchDeliveriesResponse.message:type_name -> minato.v1.SessionMessage
+	30, // 13: minato.v1.DownloadPartRequest.lane:type_name -> minato.v1.Lane
+	31, // 14: minato.v1.AcknowledgeReportRequest.receipt:type_name -> minato.v1.Envelope
+	30, // 15: minato.v1.ListReceiptsRequest.lane:type_name -> minato.v1.Lane
+	23, // 16: minato.v1.ListReceiptsResponse.copies:type_name -> minato.v1.CopyState
+	35, // 17: minato.v1.CopyState.copy:type_name -> minato.v1.Copy
+	36, // 18: minato.v1.CopyState.send_time:type_name -> google.protobuf.Timestamp
+	36, // 19: minato.v1.CopyState.store_time:type_name -> google.protobuf.Timestamp
+	36, // 20: minato.v1.CopyState.acknowledge_time:type_name -> google.protobuf.Timestamp
+	37, // 21: minato.v1.CopyState.reaction:type_name -> minato.v1.Reaction
+	28, // 22: minato.v1.ListMembersResponse.members:type_name -> minato.v1.Member
+	38, // 23: minato.v1.SetProfileRequest.profile:type_name -> minato.v1.Profile
+	0,  // 24: minato.v1.HubService.Join:input_type -> minato.v1.JoinRequest
+	2,  // 25: minato.v1.HubService.RenewCertificate:input_type -> minato.v1.RenewCertificateRequest
+	4,  // 26: minato.v1.HubService.UploadPart:input_type -> minato.v1.UploadPartRequest
+	6,  // 27: minato.v1.HubService.SubmitReport:input_type -> minato.v1.SubmitReportRequest
+	8,  // 28: minato.v1.HubService.PlanReport:input_type -> minato.v1.PlanReportRequest
+	10, // 29: minato.v1.HubService.OpenSession:input_type -> minato.v1.OpenSessionRequest
+	15, // 30: minato.v1.HubService.WatchDeliveries:input_type -> minato.v1.WatchDeliveriesRequest
+	17, // 31: minato.v1.HubService.DownloadPart:input_type -> minato.v1.DownloadPartRequest
+	19, // 32: minato.v1.HubService.AcknowledgeReport:input_type -> minato.v1.AcknowledgeReportRequest
+	21, // 33: minato.v1.HubService.ListReceipts:input_type -> minato.v1.ListReceiptsRequest
+	24, // 34: minato.v1.HubService.ListMembers:input_type -> minato.v1.ListMembersRequest
+	26, // 35: minato.v1.HubService.SetProfile:input_type -> minato.v1.SetProfileRequest
+	1,  // 36: minato.v1.HubService.Join:output_type -> minato.v1.JoinResponse
+	3,  // 37: minato.v1.HubService.RenewCertificate:output_type -> minato.v1.RenewCertificateResponse
+	5,  // 38: minato.v1.HubService.UploadPart:output_type -> minato.v1.UploadPartResponse
+	7,  // 39: minato.v1.HubService.SubmitReport:output_type -> minato.v1.SubmitReportResponse
+	9,  // 40: minato.v1.HubService.PlanReport:output_type -> minato.v1.PlanReportResponse
+	11, // 41: minato.v1.HubService.OpenSession:output_type -> minato.v1.OpenSessionResponse
+	16, // 42: minato.v1.HubService.WatchDeliveries:output_type -> minato.v1.WatchDeliveriesResponse
+	18, // 43: minato.v1.HubService.DownloadPart:output_type -> minato.v1.DownloadPartResponse
+	20, // 44: minato.v1.HubService.AcknowledgeReport:output_type -> minato.v1.AcknowledgeReportResponse
+	22, // 45: minato.v1.HubService.ListReceipts:output_type -> minato.v1.ListReceiptsResponse
+	25, // 46: minato.v1.HubService.ListMembers:output_type -> minato.v1.ListMembersResponse
+	27, // 47: minato.v1.HubService.SetProfile:output_type -> minato.v1.SetProfileResponse
+	36, // [36:48] is the sub-list for method output_type
+	24, // [24:36] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_hub_proto_init() }

@@ -58,8 +58,9 @@ type HubServiceClient interface {
 	// stored.
 	PlanReport(ctx context.Context, in *PlanReportRequest, opts ...grpc.CallOption) (*PlanReportResponse, error)
 	// OpenSession opens the calling node's session over NATS and agrees the key
-	// that seals its deliveries. It replaces the node's earlier session in the
-	// same lane.
+	// that seals its deliveries. The node listens on d.<member>.<session_id> and
+	// confirms on hub.<member>.receipt.<session_id>. It replaces the node's
+	// earlier session in the same lane.
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
 	// WatchDeliveries is the same session over gRPC, for members who cannot
 	// open NATS.
@@ -243,8 +244,9 @@ type HubServiceServer interface {
 	// stored.
 	PlanReport(context.Context, *PlanReportRequest) (*PlanReportResponse, error)
 	// OpenSession opens the calling node's session over NATS and agrees the key
-	// that seals its deliveries. It replaces the node's earlier session in the
-	// same lane.
+	// that seals its deliveries. The node listens on d.<member>.<session_id> and
+	// confirms on hub.<member>.receipt.<session_id>. It replaces the node's
+	// earlier session in the same lane.
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
 	// WatchDeliveries is the same session over gRPC, for members who cannot
 	// open NATS.

@@ -53,7 +53,9 @@ type ReportAccepted struct {
 	// The decision.
 	Plan *Plan `protobuf:"bytes,12,opt,name=plan,proto3" json:"plan,omitempty"`
 	// When.
-	AcceptTime    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
+	AcceptTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
+	// Key with which the source's node signed.
+	SourceKey     []byte `protobuf:"bytes,14,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,6 +177,13 @@ func (x *ReportAccepted) GetPlan() *Plan {
 func (x *ReportAccepted) GetAcceptTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AcceptTime
+	}
+	return nil
+}
+
+func (x *ReportAccepted) GetSourceKey() []byte {
+	if x != nil {
+		return x.SourceKey
 	}
 	return nil
 }
@@ -879,7 +888,7 @@ var File_minato_v1_journal_proto protoreflect.FileDescriptor
 
 const file_minato_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\xe1\x03\n" +
+	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\x80\x04\n" +
 	"\x0eReportAccepted\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
 	"\treport_id\x18\x02 \x01(\tR\breportId\x12\x17\n" +
@@ -898,7 +907,9 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"\x05parts\x18\v \x03(\v2\x0f.minato.v1.PartR\x05parts\x12#\n" +
 	"\x04plan\x18\f \x01(\v2\x0f.minato.v1.PlanR\x04plan\x12;\n" +
 	"\vaccept_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"acceptTime\"\x89\x03\n" +
+	"acceptTime\x12\x1d\n" +
+	"\n" +
+	"source_key\x18\x0e \x01(\fR\tsourceKey\"\x89\x03\n" +
 	"\x0fDirectoryChange\x12;\n" +
 	"\vchange_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeTime\x12.\n" +

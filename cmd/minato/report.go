@@ -1,0 +1,465 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"minato.example/internal/ca"
+	"minato.example/internal/rpc"
+	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
+)
+
+// reportFlags are what a person says about a report.
+type reportFlags struct {
+	tlp, title, text, message string
+	stix                      string
+	attach, to                []string
+	community                 string
+	exercise, plan            bool
+	events                    []string
+	cause, impact             string
+	caseID                    string
+	file                      string
+	wait                      time.Duration
+
+	parts []*partFile // what --stix and --attach name
+	// filledBy says that a form filled the rest, so that a person can be asked
+	// once more before the report is published.
+	filledBy bool
+}
+
+func (a *app) reportCommand() *cobra.Command {
+	var f reportFlags
+	c := a.command("report --tlp LABEL --title T {-m TEXT | --text FILE}", about{
+		short: Text{"報告を出します。要るのは TLP、件名、一文だけです", "Publish a report: a TLP label, a title and one sentence are enough"},
+		long: Text{"ハブにつながらない時はこの端末に保存し、つながり次第送ります (終了コード 5)。",
+			"Without the hub it is kept on this machine and sent later (exit code 5)."},
+		example: "minato report --tlp amber --to port-authority --title 'TOSに不審な通信' -m '22日未明から外部と通信'\n" +
+			"minato report --tlp red --to mlit/ciso --title 侵入の疑い --text memo.txt --attach log.zip --plan",
+	}, a.exactly(), func(c *cobra.Command, _ []string) error {
+		r, err := f.report(a)
+		if err != nil {
+			return err
+		}
+		if err := a.need(f.missing(r)...); err != nil && !a.interactive() {
+			return err
+		}
+		if f.caseID == "" {
+			return a.publish(c.Context(), &f, r, nil)
+		}
+		return a.publish(c.Context(), &f, r, func(ctx context.Context, n pb.NodeServiceClient) error {
+			last, err := lastOfCase(ctx, n, f.caseID)
+			if err != nil {
+				return err
+			}
+			r.CaseId = last.GetCaseId()
+			return sameLane(r, last)
+		})
+	})
+	c.AddCommand(a.reportUpdateCommand(), a.reportWithdrawCommand())
+
+	a.contentFlags(c, &f)
+	fl := c.Flags()
+	fl.StringVar(&f.caseID, "case", "", a.t("続報にする事案の `ID`", "`ID` of the case that this follows up"))
+	fl.BoolVar(&f.exercise, "exercise", false, a.t("訓練として出す", "this is an exercise"))
+	fl.StringVar(&f.file, "file", "", a.t("報告全体のJSON `ファイル` (protojson; - は標準入力)", "JSON `file` with a whole report (protojson; - for stdin)"))
+	return c
+}
+
+// contentFlags are those that first reports and later ones share.
+func (a *app) contentFlags(c *cobra.Command, f *reportFlags) {
+	fl := c.Flags()
+	fl.StringVar(&f.tlp, "tlp", "", a.t("`ラベル` red, amber+strict, amber, green, clear", "`label`: red, amber+strict, amber, green, clear"))
+	fl.StringVar(&f.title, "title", "", a.t("`件名` (ラベルで守る内容は書かない)", "`title` (nothing that the label protects)"))
+	fl.StringVarP(&f.message, "message", "m", "", a.t("概要の`文`", "the summary, one `sentence` or more"))
+	fl.StringVar(&f.text, "text", "", a.t("概要の`ファイル` (UTF-8; - は標準入力)", "`file` with the summary (UTF-8; - for stdin)"))
+	fl.StringArrayVar(&f.to, "to", nil, a.t("宛先の`会員`、TLP:RED は 会員/人 (繰り返し可)", "recipient `MEMBER`, for TLP:RED MEMBER/PERSON (repeatable)"))
+	fl.StringVar(&f.community, "community", "", a.t("TLP:GREEN のコミュニティ`ID` (既定は港全体)", "community `ID` for TLP:GREEN (default: the port)"))
+	fl.StringVar(&f.stix, "stix", "", a.t("STIX 2.1 バンドルの`ファイル`", "`file` with a STIX 2.1 bundle"))
+	fl.StringArrayVar(&f.attach, "attach", nil, a.t("添付`ファイル` (繰り返し可)", "`file` to attach (repeatable)"))
+	fl.StringArrayVar(&f.events, "event", nil, a.t("事象の`類型` malware, intrusion, leak など (繰り返し可)", "`type` of event: malware, intrusion, leak, ... (repeatable)"))
+	fl.StringVar(&f.cause, "cause", "", a.t("原因の`類型` intentional, accidental など", "`class` of cause: intentional, accidental, ..."))
+	fl.StringVar(&f.impact, "impact", "", a.t("業務への`影響` none, degraded, stopped など", "`state` of the business: none, degraded, stopped, ..."))
+	fl.BoolVar(&f.plan, "plan", false, a.t("出さずに、誰に届くかを表示", "publish nothing, show who would get it"))
+	fl.DurationVar(&f.wait, "wait", callWait, a.t("ハブの受領を待つ`時間`", "`time` to wait for the hub's receipt"))
+}
+
+// report works out what the flags say. Nothing is sent and nothing is stored.
+func (f *reportFlags) report(a *app) (*pb.Report, error) {
+	r := &pb.Report{}
+	if f.file != "" {
+		raw, err := a.readInput("file", f.file, reportLimit)
+		if err != nil {
+			return nil, err
+		}
+		if err := protojson.Unmarshal(raw, r); err != nil {
+			return nil, &failure{code: exitUsage, err: err,
+				what: textf("--file %s を報告として読めません: %s", "cannot read --file %s as a report: %s", plain(f.file), plain(err.Error())),
+				next: Text{"項目名は report.proto のとおりに書いてください", "name the fields as report.proto does"}}
+		}
+	}
+	if f.wait < 0 {
+		return nil, usage(Text{"--wait は 0 以上にしてください", "--wait must not be negative"}, Text{"例: --wait 5s", "for example: --wait 5s"})
+	}
+	if f.exercise {
+		r.Lane = pb.Lane_LANE_EXERCISE
+	} else if r.Lane == pb.Lane_LANE_UNSPECIFIED {
+		r.Lane = pb.Lane_LANE_LIVE
+	}
+	if r.Stage == pb.Stage_STAGE_UNSPECIFIED {
+		r.Stage = pb.Stage_STAGE_PRELIMINARY
+		if f.caseID != "" || r.CaseId != "" && r.Sequence != 1 {
+			r.Stage = pb.Stage_STAGE_FOLLOW_UP
+		}
+	}
+	return r, f.fill(a, r)
+}
+
+// fill sets what the flags say and leaves the rest of r as it is.
+func (f *reportFlags) fill(a *app, r *pb.Report) error {
+	if f.tlp != "" {
+		label, legacy, err := tlp.Parse(f.tlp)
+		if err != nil {
+			return badInput(fmt.Errorf("--tlp: %w", err))
+		}
+		if legacy {
+			a.talk(textf("%s は古い呼び名です。%s として扱います。", "%s is an old name; it is taken as %s.", plain(f.tlp), label))
+		}
+		r.Tlp = pb.TlpLabel(label)
+	}
+	if f.title != "" {
+		r.Title = strings.TrimSpace(f.title)
+	}
+	if f.text != "" && f.message != "" {
+		return usage(Text{"--text と -m は同時に使えません", "--text and -m cannot be used together"},
+			Text{"文が短ければ -m、ファイルなら --text だけにしてください", "use -m for a sentence or --text for a file"})
+	}
+	if f.message != "" {
+		r.Summary = f.message
+	}
+	if f.text != "" {
+		text, err := a.readText(f.text)
+		if err != nil {
+			return err
+		}
+		r.Summary = text
+	}
+	if len(f.to) > 0 {
+		to, err := parseRecipients(f.to)
+		if err != nil {
+			return err
+		}
+		r.Recipients = to
+	}
+	if f.community != "" {
+		if err := checkID("--community", f.community); err != nil {
+			return err
+		}
+		r.CommunityId = f.community
+	}
+	if err := f.fillFacts(r); err != nil {
+		return err
+	}
+	return f.findParts(a, r)
+}
+
+func (f *reportFlags) fillFacts(r *pb.Report) error {
+	if len(f.events) > 0 {
+		r.Event = &pb.Event{Certainty: pb.Certainty_CERTAINTY_SUSPECTED}
+		for _, s := range f.events {
+			event, err := parseChoice[pb.EventType]("event", s)
+			if err != nil {
+				return err
+			}
+			if event == pb.EventType_EVENT_TYPE_UNKNOWN {
+				r.Event.Certainty = pb.Certainty_CERTAINTY_UNKNOWN
+			}
+			if !slices.Contains(r.Event.Types, event) {
+				r.Event.Types = append(r.Event.Types, event)
+			}
+		}
+	}
+	if f.cause != "" {
+		class, err := parseChoice[pb.CauseClass]("cause", f.cause)
+		if err != nil {
+			return err
+		}
+		r.Cause = &pb.Cause{Class: class, Certainty: certainty(class == pb.CauseClass_CAUSE_CLASS_UNKNOWN)}
+	}
+	if f.impact != "" {
+		business, err := parseChoice[pb.BusinessImpact]("impact", f.impact)
+		if err != nil {
+			return err
+		}
+		r.Impact = &pb.Impact{Business: business, Certainty: certainty(business == pb.BusinessImpact_BUSINESS_IMPACT_UNKNOWN)}
+	}
+	return nil
+}
+
+// certainty is that of a fact given by a flag: a person has said it, nobody has
+// verified it.
+func certainty(unknown bool) pb.Certainty {
+	if unknown {
+		return pb.Certainty_CERTAINTY_UNKNOWN
+	}
+	return pb.Certainty_CERTAINTY_SUSPECTED
+}
+
+// parseRecipients reads MEMBER and MEMBER/PERSON; the same one twice counts
+// once.
+func parseRecipients(list []string) ([]*pb.Recipient, error) {
+	var out []*pb.Recipient
+	seen := map[string]bool{}
+	for _, item := range list {
+		for one := range strings.SplitSeq(item, ",") {
+			one = strings.TrimSpace(one)
+			member, person, named := strings.Cut(one, "/")
+			if !ca.ValidID(member) || named && !ca.ValidID(person) {
+				return nil, usage(
+					textf("--to の宛先 %q を読めません", "cannot read the recipient --to %q", cut(plain(one), 80)),
+					Text{"会員ID、または TLP:RED では 会員ID/人のID と書いてください。一覧: minato members", "write MEMBER, or MEMBER/PERSON for TLP:RED. See minato members"})
+			}
+			if !seen[one] {
+				seen[one] = true
+				out = append(out, &pb.Recipient{Member: member, Person: person})
+			}
+		}
+	}
+	return out, nil
+}
+
+func checkID(what, id string) error {
+	if ca.ValidID(id) {
+		return nil
+	}
+	return usage(textf("%s の値 %q は使えません", "%s cannot be %q", what, cut(plain(id), 80)),
+		Text{"a-z, 0-9, ハイフンで 63 文字までにしてください", "use a-z, 0-9 and hyphen, at most 63 characters"})
+}
+
+// missing says which of the fields that a report cannot do without are there.
+func (f *reportFlags) missing(r *pb.Report) []required {
+	return []required{
+		{"tlp", r.GetTlp() != pb.TlpLabel_TLP_LABEL_UNSPECIFIED},
+		{"title", r.GetTitle() != ""},
+		{"text", strings.TrimSpace(r.GetSummary()) != ""},
+	}
+}
+
+// checkAddressing refuses, before anything is stored, a report whose label and
+// recipients do not go together. The hub decides; this only spares a person
+// without a connection a refusal that would come much later.
+func checkAddressing(r *pb.Report) error {
+	label := tlp.Label(r.GetTlp())
+	if label.NeedsRecipients() && len(r.GetRecipients()) == 0 {
+		to := "--to MEMBER"
+		if label.NeedsPersons() {
+			to = "--to MEMBER/PERSON"
+		}
+		return rpc.Refuse(codes.FailedPrecondition, "RECIPIENTS_MISSING", "recipients",
+			fmt.Sprintf("%s には宛先の指定が必要です (%s)。会員一覧: minato members", label, to),
+			fmt.Sprintf("%s needs recipients (%s). See: minato members", label, to))
+	}
+	for _, to := range r.GetRecipients() {
+		if label.NeedsPersons() && to.GetPerson() == "" {
+			return rpc.Refuse(codes.FailedPrecondition, "RED_NEEDS_PERSONS", "recipients",
+				fmt.Sprintf("TLP:RED は名指しした人だけに送ります。--to %s/人のID と指定してください。一覧: minato members", to.GetMember()),
+				fmt.Sprintf("TLP:RED goes to named persons only. Write --to %s/PERSON. See: minato members", to.GetMember()))
+		}
+	}
+	return nil
+}
+
+// publish brings a report to the node: asks for what is missing, stores its
+// parts, publishes and says what became of it. prepare, which may be nil, fills
+// in what only the node knows.
+func (a *app) publish(ctx context.Context, f *reportFlags, r *pb.Report, prepare func(context.Context, pb.NodeServiceClient) error) error {
+	return a.withNode(ctx, func(n pb.NodeServiceClient) error {
+		if err := a.complete(ctx, f, r, n, prepare); err != nil {
+			return err
+		}
+		if f.plan {
+			return a.printPlanOf(ctx, n, r)
+		}
+		if f.filledBy {
+			if err := a.confirm(ctx, n, r); err != nil {
+				return err
+			}
+		}
+		if err := f.storeParts(ctx, n); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, f.wait+callTime)
+		defer cancel()
+		answer, err := n.PublishReport(ctx, &pb.PublishReportRequest{Report: r, Wait: durationpb.New(f.wait)})
+		if err != nil {
+			return err
+		}
+		return a.published(answer.GetItem(), r.GetStage())
+	})
+}
+
+// complete fills in what the flags left open.
+func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.NodeServiceClient, prepare func(context.Context, pb.NodeServiceClient) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if prepare != nil {
+		if err := prepare(ctx, n); err != nil {
+			return err
+		}
+	}
+	if err := a.need(f.missing(r)...); err != nil {
+		if !a.interactive() {
+			return err
+		}
+		if err := a.fillIn(ctx, f, r, n); err != nil {
+			return err
+		}
+	}
+	if r.GetTlp() == pb.TlpLabel_TLP_LABEL_GREEN && r.GetCommunityId() == "" {
+		// TLP:GREEN without a community means the whole port.
+		status, err := n.GetStatus(ctx, &pb.GetStatusRequest{})
+		if err != nil {
+			return err
+		}
+		r.CommunityId = status.GetPortId()
+	}
+	return checkAddressing(r)
+}
+
+func (a *app) printPlanOf(ctx context.Context, n pb.NodeServiceClient, r *pb.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	answer, err := n.PlanReport(ctx, &pb.NodeServicePlanReportRequest{Report: r})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.emit(answer)
+	}
+	if err := a.say(a.chip(tlp.Label(r.GetTlp()).String()) + " " + a.titled(r.GetLane(), r.GetTitle())); err != nil {
+		return err
+	}
+	if err := a.printPlan(answer.GetPlan()); err != nil {
+		return err
+	}
+	a.talk(Text{"まだ出していません。出すには --plan を外してください。", "Nothing was published. Leave --plan out to publish it."})
+	return nil
+}
+
+// printPlan says who gets what and by which rule.
+func (a *app) printPlan(p *pb.Plan) error {
+	copies := p.GetCopies()
+	if len(copies) == 0 {
+		return a.sayText(Text{"届く相手: なし", "recipients: nobody"})
+	}
+	if err := a.sayText(textf("届く相手: %d", "recipients: %d", len(copies))); err != nil {
+		return err
+	}
+	for _, c := range copies {
+		line := "  " + plain(c.GetMember()) + " " + plain(c.GetName())
+		if len(c.GetPersons()) > 0 {
+			line += " (" + plain(strings.Join(c.GetPersons(), ", ")) + ")"
+		}
+		if c.GetNamed() {
+			line += a.t("  名を示す", "  source named")
+		} else {
+			line += a.t("  名を示さない", "  source not named")
+		}
+		if c.GetRule() != "" {
+			line += fmt.Sprintf(a.t("  規則 %s", "  rule %s"), plain(c.GetRule()))
+		}
+		if c.GetBasis() != "" {
+			line += fmt.Sprintf(a.t(" 「%s」", " (%s)"), plain(c.GetBasis()))
+		}
+		if err := a.say(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// published says what became of a report, by print and by exit code.
+func (a *app) published(item *pb.OutboxItem, stage pb.Stage) error {
+	if a.json {
+		if err := a.emitFull(item); err != nil {
+			return err
+		}
+	}
+	line := fmt.Sprintf("%s %s %s %s", shortID(item.GetReport()), a.number(item.GetSeq(), stage), a.chip(item.GetTlp()), a.titled(item.GetLane(), item.GetTitle()))
+	switch item.GetState() {
+	case pb.OutboxState_OUTBOX_STATE_ACCEPTED:
+		return a.accepted(item, line)
+	case pb.OutboxState_OUTBOX_STATE_REFUSED:
+		return refused(item.GetRefusal())
+	case pb.OutboxState_OUTBOX_STATE_QUEUED:
+		return a.queued(item, line)
+	}
+	return &failure{code: exitFailed,
+		what: textf("報告 %s の状態が分かりません", "the state of report %s is not known", shortID(item.GetReport())),
+		next: Text{"minato outbox で確かめてください", "see minato outbox"}}
+}
+
+func (a *app) accepted(item *pb.OutboxItem, line string) error {
+	if a.json {
+		return nil
+	}
+	if err := a.say(a.t("受領  ", "receipt  ") + line); err != nil {
+		return err
+	}
+	if err := a.sayText(textf("報告 %s  事案 %s  受付 %s", "report %s  case %s  accepted %s",
+		plain(item.GetReport()), plain(item.GetCase()), a.moment(item.GetAcceptTime()))); err != nil {
+		return err
+	}
+	if err := a.printPlan(item.GetPlan()); err != nil {
+		return err
+	}
+	a.talk(textf("続報: minato report update %s -m '…'   届いたか: minato show %s", "follow up: minato report update %s -m '…'   who has it: minato show %s",
+		shortID(item.GetCase()), shortID(item.GetReport())))
+	return nil
+}
+
+func (a *app) queued(item *pb.OutboxItem, line string) error {
+	if !a.json {
+		if err := a.say(a.t("送信待ち  ", "queued  ") + line); err != nil {
+			return err
+		}
+		if err := a.sayText(textf("報告 %s  事案 %s", "report %s  case %s", plain(item.GetReport()), plain(item.GetCase()))); err != nil {
+			return err
+		}
+	}
+	a.talk(Text{"この端末に保存しました。ハブにつながり次第、自動で送ります。このままで安全です。",
+		"Stored on this machine. It is sent when the hub is reached; it is safe to leave."})
+	if item.GetDelayReason() != "" {
+		a.talk(textf("ハブに届かない理由: %s", "why the hub was not reached: %s", plain(item.GetDelayReason())))
+	}
+	return told(exitQueued)
+}
+
+// refused is the error of a report that the hub has refused, with every
+// violation.
+func refused(info *pb.RefusalInfo) error {
+	refusal := &rpc.Refusal{Code: codes.Code(info.GetCode()), Reason: info.GetReason()}
+	for _, v := range info.GetViolations() {
+		refusal.Violations = append(refusal.Violations, rpc.Violation{
+			Field: v.GetField(), Reason: v.GetReason(), Japanese: v.GetJapanese(), English: v.GetEnglish(),
+		})
+	}
+	if len(refusal.Violations) == 0 {
+		refusal.Violations = []rpc.Violation{{Reason: info.GetReason(),
+			Japanese: "ハブが受け付けませんでした (" + info.GetReason() + ")", English: "the hub refused it (" + info.GetReason() + ")"}}
+	}
+	return refusal
+}
+
+var errNothingPublished = &failure{code: exitFailed,
+	what: Text{"中止しました。何も出していません", "stopped; nothing was published"}, err: errors.New("aborted")}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"charm.land/huh/v2"
+
+	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
+)
+
+// fillIn asks a person for what a report lacks. It runs on a terminal only.
+func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, n pb.NodeServiceClient) error {
+	members, err := peers(ctx, n)
+	if err != nil {
+		return err
+	}
+	status, err := n.GetStatus(ctx, &pb.GetStatusRequest{})
+	if err != nil {
+		return err
+	}
+	members = slices.DeleteFunc(members, func(m *pb.Member) bool { return m.GetId() == status.GetMember() })
+
+	label := tlp.Label(r.GetTlp())
+	if !label.Valid() {
+		if err := a.askForm(ctx, huh.NewGroup(a.askLabel(&label))); err != nil {
+			return err
+		}
+		r.Tlp = pb.TlpLabel(label)
+	}
+	var fields []huh.Field
+	var to []string
+	if label.NeedsRecipients() && len(r.GetRecipients()) == 0 {
+		options := a.recipientOptions(members, label)
+		if len(options) == 0 {
+			return usage(
+				textf("%s で選べる宛先がありません", "there is nobody to address with %s", label),
+				Text{"会員と名指し先の一覧: minato members", "see minato members for members and persons"})
+		}
+		fields = append(fields, huh.NewMultiSelect[string]().
+			Title(a.t("宛先 (スペースで選び、Enter で次へ)", "Recipients (space selects, enter goes on)")).
+			Options(options...).Value(&to).Height(min(len(options)+2, 12)).
+			Validate(func(chosen []string) error {
+				if len(chosen) == 0 {
+					return errors.New(a.t("一つ以上選んでください", "select at least one"))
+				}
+				return nil
+			}))
+	}
+	if r.GetTitle() == "" {
+		fields = append(fields, huh.NewInput().
+			Title(a.t("件名 (ラベルで守る内容は書かない)", "Title (nothing that the label protects)")).
+			Value(&r.Title).Validate(a.filled(300)))
+	}
+	if strings.TrimSpace(r.GetSummary()) == "" {
+		fields = append(fields, huh.NewText().
+			Title(a.t("何が起きましたか (断片でかまいません)", "What happened? (a fragment will do)")).
+			Value(&r.Summary).CharLimit(4000).Validate(a.filled(textLimit)))
+	}
+	if len(fields) > 0 {
+		if err := a.askForm(ctx, huh.NewGroup(fields...)); err != nil {
+			return err
+		}
+	}
+	if len(to) > 0 {
+		if r.Recipients, err = parseRecipients(to); err != nil {
+			return err
+		}
+	}
+	r.Title = strings.TrimSpace(r.Title)
+	f.filledBy = true
+	return nil
+}
+
+func (a *app) askLabel(label *tlp.Label) huh.Field {
+	var options []huh.Option[tlp.Label]
+	*label = tlp.Amber
+	for _, l := range []tlp.Label{tlp.Red, tlp.AmberStrict, tlp.Amber, tlp.Green, tlp.Clear} {
+		ja, en := l.Meaning()
+		options = append(options, huh.NewOption(fmt.Sprintf("%-16s %s", l, a.t(ja, en)), l))
+	}
+	return huh.NewSelect[tlp.Label]().Title(a.t("共有範囲 (矢印で選び、Enter で次へ)", "Who may see it? (arrows select, enter goes on)")).
+		Options(options...).Value(label)
+}
+
+// recipientOptions are the members that a report can be addressed to; for
+// TLP:RED the persons whom they name.
+func (a *app) recipientOptions(members []*pb.Member, label tlp.Label) []huh.Option[string] {
+	var options []huh.Option[string]
+	for _, m := range members {
+		if m.GetState() == pb.MemberState_MEMBER_STATE_REVOKED {
+			continue
+		}
+		if !label.NeedsPersons() {
+			options = append(options, huh.NewOption(fmt.Sprintf("%s  %s (%s)", plain(m.GetId()), plain(m.GetName()), word(m.GetRole()).in(a.lang)), m.GetId()))
+			continue
+		}
+		for _, p := range m.GetProfile().GetPersons() {
+			key := m.GetId() + "/" + p.GetId()
+			options = append(options, huh.NewOption(fmt.Sprintf("%s  %s %s %s", plain(key), plain(m.GetName()), plain(p.GetTitle()), plain(p.GetName())), key))
+		}
+	}
+	return options
+}
+
+// filled demands text of at most max bytes.
+func (a *app) filled(max int) func(string) error {
+	return func(s string) error {
+		switch {
+		case strings.TrimSpace(s) == "":
+			return errors.New(a.t("入力してください", "write something"))
+		case len(s) > max:
+			return fmt.Errorf(a.t("%d 文字は長すぎます", "%d characters are too many"), utf8.RuneCountInString(s))
+		}
+		return nil
+	}
+}
+
+// confirm shows who would get the report and asks once. Without the hub there
+// is no plan to show; the report would then wait on this machine.
+func (a *app) confirm(ctx context.Context, n pb.NodeServiceClient, r *pb.Report) error {
+	planCtx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	answer, err := n.PlanReport(planCtx, &pb.NodeServicePlanReportRequest{Report: r})
+	switch {
+	case err == nil:
+		if err := a.printPlan(answer.GetPlan()); err != nil {
+			return err
+		}
+	case exitCode(err) == exitFailed:
+		a.talk(textf("ハブに届かないため、届く相手を確かめられません: %s", "the hub was not reached, so it is not known who would get it: %s", plain(textOf(err).in(a.lang))))
+	default:
+		return err
+	}
+	yes := false
+	err = a.askForm(ctx, huh.NewGroup(huh.NewConfirm().
+		Title(a.t("この報告を出しますか", "Publish this report?")).
+		Affirmative(a.t("出す", "Publish")).Negative(a.t("やめる", "Stop")).Value(&yes)))
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return errNothingPublished
+	}
+	return nil
+}
+
+// askForm runs a form on stdin and stderr, so that stdout stays for results.
+func (a *app) askForm(ctx context.Context, groups ...*huh.Group) error {
+	form := huh.NewForm(groups...).WithInput(a.in).WithOutput(a.err).WithShowHelp(false).
+		WithAccessible(a.env("ACCESSIBLE") != "")
+	err := form.RunWithContext(ctx)
+	if errors.Is(err, huh.ErrUserAborted) || ctx.Err() != nil {
+		return errNothingPublished
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package hub
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"minato.example/internal/journal"
+	"minato.example/internal/rpc"
+	pb "minato.example/proto/minato/v1"
+)
+
+// What a member asks about reports goes through visible: a report that the
+// plan does not give to the caller is not found, as one that never was.
+
+// visible is a report that the caller reported or that its plan gives to the
+// caller.
+func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender) (*lane, *pb.ReportAccepted, error) {
+	l, err := h.lane(kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, ok := l.index.report(id)
+	if !ok {
+		return nil, nil, notFound()
+	}
+	a, err := h.read(ctx, l, e.position)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.GetSource() != from.id.member && copyFor(a.GetPlan(), from.id.member) == nil {
+		return nil, nil, notFound()
+	}
+	return l, a, nil
+}
+
+func notFound() error {
+	return rpc.Refuse(codes.NotFound, "NOT_FOUND", "report_id",
+		"その報告は見つかりません。ID を確かめてください: minato inbox",
+		"There is no such report. Check the id: minato inbox")
+}
+
+func (h *Hub) lane(kind pb.Lane) (*lane, error) {
+	l, ok := h.lanes[kind]
+	if !ok {
+		return nil, refusal([]rpc.Violation{violation("lane", "LANE_MISSING",
+			"実 (LANE_LIVE) か訓練 (LANE_EXERCISE) を指定してください。", "Give LANE_LIVE or LANE_EXERCISE.")})
+	}
+	return l, nil
+}
+
+// AcknowledgeReport records a person's reaction, signed by the node.
+func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRequest) (*pb.AcknowledgeReportResponse, error) {
+	from, err := h.sender(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReceipt(req.GetReceipt(), from.key, from.id)
+	if err != nil || r.GetState() != pb.ReceiptState_RECEIPT_STATE_ACKNOWLEDGED || r.GetReaction() == pb.Reaction_REACTION_UNSPECIFIED {
+		return nil, refusal([]rpc.Violation{violation("receipt", "RECEIPT_INVALID",
+			"受領の記録が正しくありません (署名または内容)。", "The receipt is not valid (signature or content).")})
+	}
+	l, a, err := h.visible(ctx, r.GetLane(), r.GetReportId(), from)
+	if err != nil {
+		return nil, err
+	}
+	if copyFor(a.GetPlan(), from.id.member) == nil || string(a.GetPayloadDigest()) != string(r.GetPayloadDigest()) {
+		return nil, notFound()
+	}
+	digest := sha256.Sum256(req.GetReceipt().GetPayload())
+	record := &pb.ReceiptRecord{
+		ReportId: r.GetReportId(), Member: from.id.member, Node: from.id.number, State: r.GetState(),
+		RecordTime: timestamppb.Now(), Receipt: req.GetReceipt(),
+	}
+	if err := h.appendReceipt(ctx, l, record, "acknowledged-"+hex.EncodeToString(digest[:8])); err != nil {
+		return nil, unavailable("record reaction", err)
+	}
+	if err := h.writes.Durable(ctx); err != nil {
+		return nil, unavailable("make reaction durable", err)
+	}
+	return &pb.AcknowledgeReportResponse{}, nil
+}
+
+// ListReceipts tells the source of a report, and nobody else, how far each
+// copy has come.
+func (h *Hub) ListReceipts(ctx context.Context, req *pb.ListReceiptsRequest) (*pb.ListReceiptsResponse, error) {
+	from, err := h.sender(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, a, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	if err != nil {
+		return nil, err
+	}
+	if a.GetSource() != from.id.member {
+		return nil, notFound()
+	}
+	states := map[string]*pb.CopyState{}
+	resp := &pb.ListReceiptsResponse{}
+	for _, c := range a.GetPlan().GetCopies() {
+		states[c.GetMember()] = &pb.CopyState{Copy: c}
+		resp.Copies = append(resp.Copies, states[c.GetMember()])
+	}
+	err = h.journal.Match(ctx, l.receipts, a.GetReportId()+".>", func(r journal.Record) error {
+		record := new(pb.ReceiptRecord)
+		if err := proto.Unmarshal(r.Data, record); err != nil {
+			return fmt.Errorf("receipt %s: %w", r.Key, err)
+		}
+		if s := states[record.GetMember()]; s != nil {
+			tell(s, record)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read receipts: %w", err)
+	}
+	return resp, nil
+}
+
+// tell adds one recorded step to the state of a copy: the first time for what
+// happens once, the last for reactions.
+func tell(s *pb.CopyState, r *pb.ReceiptRecord) {
+	receipt := new(pb.DeliveryReceipt)
+	_ = proto.Unmarshal(r.GetReceipt().GetPayload(), receipt) // verified when it was recorded
+	switch r.GetState() {
+	case pb.ReceiptState_RECEIPT_STATE_SENT:
+		if s.SendTime == nil {
+			s.SendTime = r.GetRecordTime()
+		}
+	case pb.ReceiptState_RECEIPT_STATE_STORED:
+		if s.StoreTime == nil {
+			s.StoreTime = r.GetRecordTime()
+		}
+	case pb.ReceiptState_RECEIPT_STATE_ACKNOWLEDGED:
+		s.AcknowledgeTime, s.Reaction, s.Person = r.GetRecordTime(), receipt.GetReaction(), receipt.GetPerson()
+	case pb.ReceiptState_RECEIPT_STATE_REJECTED:
+		s.Rejection = receipt.GetReason()
+	}
+}
+
+// ListMembers reads the directory. Invited and revoked members are left out:
+// nobody can address them.
+func (h *Hub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (*pb.ListMembersResponse, error) {
+	if _, err := h.sender(ctx); err != nil {
+		return nil, err
+	}
+	dir := h.directory()
+	page, next := pageOf(dir.sorted(), req.GetPageSize(), req.GetPageToken())
+	resp := &pb.ListMembersResponse{NextPageToken: next, Revision: dir.revision}
+	for _, m := range page {
+		if m.GetState() == pb.MemberState_MEMBER_STATE_ACTIVE {
+			resp.Members = append(resp.Members, m)
+		}
+	}
+	return resp, nil
+}
+
+// pageOf is the page of members after the token, which is the last id of the
+// page before.
+func pageOf(all []*pb.Member, size uint32, token string) (page []*pb.Member, next string) {
+	if size == 0 || size > 500 {
+		size = 500
+	}
+	for _, m := range all {
+		if strings.Compare(m.GetId(), token) <= 0 {
+			continue
+		}
+		if len(page) == int(size) {
+			return page, page[len(page)-1].GetId()
+		}
+		page = append(page, m)
+	}
+	return page, ""
+}

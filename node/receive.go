@@ -1,0 +1,434 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"minato.example/internal/rpc"
+	dsse "minato.example/internal/seal"
+	"minato.example/internal/stix"
+	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
+)
+
+// This is the one file of the node that knows NATS. The node listens on
+// d.<member>.<session> and confirms on hub.<member>.receipt.<session>.
+
+var lanes = []pb.Lane{pb.Lane_LANE_LIVE, pb.Lane_LANE_EXERCISE}
+
+// receive keeps one session in each lane for as long as ctx lasts.
+func (n *Node) receive(ctx context.Context) error {
+	wait := newBackoff(n.retry)
+	for ctx.Err() == nil {
+		err := n.receiveOnce(ctx, wait)
+		if ctx.Err() != nil {
+			break
+		}
+		n.state.disconnected(err)
+		n.log.InfoContext(ctx, "sessions ended", "err", err)
+		wait.sleep(ctx)
+	}
+	return nil
+}
+
+// receiveOnce opens the sessions and returns when one of them ends.
+func (n *Node) receiveOnce(ctx context.Context, wait *backoff) error {
+	open := n.openGRPC
+	if n.config.Transport == NATS {
+		conn, err := n.dialNATS()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		open = func(ctx context.Context, lane pb.Lane) (link, error) { return n.openNATS(ctx, conn, lane) }
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, lane := range lanes {
+		g.Go(func() error {
+			l, err := open(ctx, lane)
+			if err != nil {
+				return err
+			}
+			defer l.close()
+			return n.session(ctx, lane, l, func() { wait.reset(); n.state.connected(lane) })
+		})
+	}
+	return g.Wait()
+}
+
+// link is one open session: what the hub says and the way to confirm.
+type link interface {
+	// next waits for the next message. It gives up when the hub is silent for
+	// longer than its heartbeat allows.
+	next(ctx context.Context) (*pb.SessionMessage, error)
+	// confirm sends a signed receipt.
+	confirm(env *pb.Envelope) error
+	close()
+}
+
+var errGap = errors.New("a delivery is missing; the session is opened again")
+
+// session stores what comes and confirms what is stored. The first message is
+// a heartbeat with the number of the last delivery; from there on numbers go up
+// by one, or something was lost on the way and the session starts anew.
+func (n *Node) session(ctx context.Context, lane pb.Lane, l link, opened func()) error {
+	m, err := l.next(ctx)
+	if err != nil {
+		return err
+	}
+	if m.GetHeartbeat() == nil {
+		return errGap
+	}
+	last := m.GetHeartbeat().GetDeliverySequence()
+	opened()
+	for {
+		m, err := l.next(ctx)
+		if err != nil {
+			return err
+		}
+		if m.GetHeartbeat() != nil {
+			if m.GetHeartbeat().GetDeliverySequence() != last {
+				return errGap
+			}
+			continue
+		}
+		d := m.GetDelivery()
+		if d.GetDeliverySequence() != last+1 || d.GetLane() != lane {
+			return errGap
+		}
+		last++
+		env, err := n.accept(ctx, lane, d)
+		if err != nil {
+			return err
+		}
+		if err := l.confirm(env); err != nil {
+			return fmt.Errorf("confirm delivery: %w", err)
+		}
+	}
+}
+
+// accept verifies one delivery, fetches its parts, stores it, and returns the
+// signed receipt: STORED when it is on disk, REJECTED when it can never be. An
+// error means that it may succeed later.
+func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.Envelope, error) {
+	receipt := &pb.DeliveryReceipt{
+		ReportId: d.GetReportId(), Lane: lane, Member: n.id.member, Node: n.id.number,
+		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
+	}
+	r, err := verify(lane, d)
+	if err != nil {
+		n.log.WarnContext(ctx, "delivery rejected", "report", d.GetReportId(), "err", err)
+		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
+		return n.signReceipt(receipt)
+	}
+	observables, err := n.fetchParts(ctx, lane, d, r)
+	if err != nil {
+		return nil, err
+	}
+	isNew, err := n.store.receive(ctx, lane, d, r, reportParts(r), observables)
+	if err != nil {
+		return nil, fmt.Errorf("store delivery: %w", err)
+	}
+	if isNew {
+		n.log.InfoContext(ctx, "report received", "report", d.GetReportId(), "lane", lane)
+		n.arrived.signal()
+	}
+	return n.signReceipt(receipt)
+}
+
+// verify holds a delivery against the signature of its source and the label
+// against the copy.
+func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
+	payload, err := dsse.Verify(d.GetEnvelope(), payloadType(lane), d.GetSourceKey())
+	if err != nil {
+		return nil, fmt.Errorf("signature of the source: %w", err)
+	}
+	r := new(pb.Report)
+	if err := proto.Unmarshal(payload, r); err != nil {
+		return nil, errors.New("malformed report")
+	}
+	label := tlp.Label(r.GetTlp())
+	switch {
+	case r.GetReportId() != d.GetReportId() || r.GetLane() != lane:
+		return nil, errors.New("the report is not the one announced")
+	case !label.Valid():
+		return nil, errors.New("the report has no label")
+	case label.NeedsPersons() && len(d.GetCopy().GetPersons()) == 0:
+		return nil, errors.New("TLP:RED without a named person")
+	}
+	return r, nil
+}
+
+func payloadType(lane pb.Lane) string {
+	if lane == pb.Lane_LANE_EXERCISE {
+		return dsse.ExerciseReportType
+	}
+	return dsse.LiveReportType
+}
+
+// reportParts is everything that travels beside a report.
+func reportParts(r *pb.Report) (all []*pb.Part) {
+	if b := r.GetAttackTechnical().GetStixBundle(); b != nil {
+		all = append(all, b)
+	}
+	return append(all, r.GetAttachments()...)
+}
+
+// fetchParts downloads the parts that are not here yet and returns the
+// observables of the STIX bundle, for the search.
+func (n *Node) fetchParts(ctx context.Context, lane pb.Lane, d *pb.Delivery, r *pb.Report) ([]stix.Observable, error) {
+	for _, p := range reportParts(r) {
+		have, err := n.store.hasPart(ctx, p.GetDigest())
+		if err != nil {
+			return nil, err
+		}
+		if !have {
+			if err := n.fetchPart(ctx, lane, d.GetReportId(), p); err != nil {
+				return nil, fmt.Errorf("fetch part: %w", err)
+			}
+		}
+	}
+	bundle := r.GetAttackTechnical().GetStixBundle()
+	if bundle == nil {
+		return nil, nil
+	}
+	in, err := n.store.partReader(ctx, bundle.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, err
+	}
+	summary, err := stix.Scan(data)
+	if err != nil {
+		// The bundle is delivered as it is; it is only not searchable.
+		n.log.WarnContext(ctx, "bundle not indexed", "report", d.GetReportId())
+		return nil, nil
+	}
+	return summary.Observables, nil
+}
+
+func (n *Node) fetchPart(ctx context.Context, lane pb.Lane, report string, p *pb.Part) error {
+	ctx, cancel := context.WithTimeout(ctx, partTimeout)
+	defer cancel()
+	stream, err := n.hub.DownloadPart(ctx, &pb.DownloadPartRequest{Lane: lane, ReportId: report, Digest: p.GetDigest()})
+	if err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	go func() {
+		for {
+			in, err := stream.Recv()
+			if err != nil { // io.EOF at the end, which the reader sees as such
+				pw.CloseWithError(err)
+				return
+			}
+			if _, err := pw.Write(in.GetData()); err != nil {
+				return
+			}
+		}
+	}()
+	defer pr.Close()
+	got, err := n.store.addPart(ctx, p, pr, int64(p.GetSize()))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got.GetDigest(), p.GetDigest()) {
+		return errors.New("the bytes do not match their digest")
+	}
+	return nil
+}
+
+func (n *Node) signReceipt(r *pb.DeliveryReceipt) (*pb.Envelope, error) {
+	r.ReceiptTime = timestamppb.Now()
+	payload, err := proto.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return dsse.Sign(n.id.signing, dsse.DeliveryReceiptType, payload), nil
+}
+
+// dialNATS connects with the node's certificate. A lost connection ends the
+// sessions; they are opened again over a new one.
+func (n *Node) dialNATS() (*nats.Conn, error) {
+	conn, err := nats.Connect("tls://"+n.config.NATS,
+		nats.Secure(rpc.ClientTLS(n.id.root, n.id.cert.Load)), nats.TLSHandshakeFirst(), nats.NoReconnect(),
+		nats.CustomInboxPrefix("_INBOX."+n.id.member), nats.Timeout(10*time.Second),
+		nats.PingInterval(20*time.Second), nats.MaxPingsOutstanding(2))
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", n.config.NATS, err)
+	}
+	return conn, nil
+}
+
+// natsLink is a session over NATS. Everything is sealed with its key.
+type natsLink struct {
+	conn     *nats.Conn
+	sub      *nats.Subscription
+	id       string
+	receipts string
+	key      []byte
+	silence  time.Duration
+}
+
+const (
+	toNode = "to-node"
+	toHub  = "to-hub"
+)
+
+func (n *Node) openNATS(ctx context.Context, conn *nats.Conn, lane pb.Lane) (link, error) {
+	id := randomID()
+	l := &natsLink{conn: conn, id: id, receipts: "hub." + n.id.member + ".receipt." + id}
+	var err error
+	if l.sub, err = conn.SubscribeSync("d." + n.id.member + "." + id); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	if err := conn.FlushTimeout(10 * time.Second); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := n.hub.OpenSession(call, &pb.OpenSessionRequest{Lane: lane, SessionId: id})
+	if err != nil {
+		return nil, fmt.Errorf("open session: %w", err)
+	}
+	l.key = resp.GetKey()
+	l.silence = silence(resp.GetHeartbeatMillis())
+	return l, nil
+}
+
+// silence is how long a hub may say nothing: two heartbeats and a half.
+func silence(heartbeatMillis uint32) time.Duration {
+	return time.Duration(heartbeatMillis) * time.Millisecond * 5 / 2
+}
+
+func (l *natsLink) next(ctx context.Context) (*pb.SessionMessage, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.silence, errors.New("the hub is silent"))
+	defer cancel()
+	m, err := l.sub.NextMsgWithContext(ctx)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, err
+	}
+	sealed, out := new(pb.SealedMessage), new(pb.SessionMessage)
+	if err := proto.Unmarshal(m.Data, sealed); err != nil {
+		return nil, errors.New("malformed message from NATS")
+	}
+	plain, err := dsse.OpenMessage(l.key, l.id, toNode, sealed.GetCiphertext())
+	if err != nil {
+		return nil, fmt.Errorf("open sealed message: %w", err)
+	}
+	if err := proto.Unmarshal(plain, out); err != nil {
+		return nil, errors.New("malformed message from the hub")
+	}
+	return out, nil
+}
+
+func (l *natsLink) confirm(env *pb.Envelope) error {
+	plain, err := proto.Marshal(env)
+	if err != nil {
+		return err
+	}
+	sealed, err := dsse.SealMessage(l.key, l.id, toHub, plain)
+	if err != nil {
+		return err
+	}
+	data, err := proto.Marshal(&pb.SealedMessage{SessionId: l.id, Ciphertext: sealed})
+	if err != nil {
+		return err
+	}
+	return l.conn.Publish(l.receipts, data)
+}
+
+func (l *natsLink) close() { _ = l.sub.Unsubscribe() }
+
+// grpcLink is a session over gRPC.
+type grpcLink struct {
+	stream pb.HubService_WatchDeliveriesClient
+	cancel context.CancelFunc
+	in     chan *pb.SessionMessage
+	failed error // set before in is closed
+}
+
+// grpcSilence allows for the hub's default heartbeat.
+const grpcSilence = 15 * time.Second
+
+func (n *Node) openGRPC(ctx context.Context, lane pb.Lane) (link, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := n.hub.WatchDeliveries(ctx)
+	if err == nil {
+		err = stream.Send(&pb.WatchDeliveriesRequest{Request: &pb.WatchDeliveriesRequest_Open{Open: &pb.OpenSessionRequest{Lane: lane}}})
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("open session: %w", err)
+	}
+	l := &grpcLink{stream: stream, cancel: cancel, in: make(chan *pb.SessionMessage)}
+	go func() {
+		defer close(l.in)
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				l.failed = err
+				return
+			}
+			select {
+			case l.in <- m.GetMessage():
+			case <-ctx.Done():
+				l.failed = ctx.Err()
+				return
+			}
+		}
+	}()
+	return l, nil
+}
+
+func (l *grpcLink) next(ctx context.Context) (*pb.SessionMessage, error) {
+	timer := time.NewTimer(grpcSilence)
+	defer timer.Stop()
+	select {
+	case m, ok := <-l.in:
+		if !ok {
+			return nil, l.failed
+		}
+		return m, nil
+	case <-timer.C:
+		return nil, errors.New("the hub is silent")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *grpcLink) confirm(env *pb.Envelope) error {
+	return l.stream.Send(&pb.WatchDeliveriesRequest{Request: &pb.WatchDeliveriesRequest_Receipt{Receipt: env}})
+}
+
+func (l *grpcLink) close() { l.cancel() }
+
+func randomID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
+// digestOf is the SHA-256 of a delivery's signed payload.
+func digestOf(d *pb.Delivery) []byte {
+	digest := sha256.Sum256(d.GetEnvelope().GetPayload())
+	return digest[:]
+}

@@ -1,0 +1,343 @@
+package node
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"minato.example/internal/stix"
+	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
+)
+
+// inboxRow is one received report in short with its place in the inbox.
+type inboxRow struct {
+	row  int64 // grows with every report of the lane; never used twice
+	item *pb.InboxItem
+}
+
+// receive stores a delivery, its index and its mark in one transaction; parts
+// have been stored by addPart. observables are what the caller found in the
+// STIX bundle. isNew is false when the report is here already: then only the
+// mark moves, and nothing is shown twice.
+func (s *store) receive(ctx context.Context, lane pb.Lane, d *pb.Delivery, report *pb.Report, parts []*pb.Part, observables []stix.Observable) (isNew bool, err error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return false, err
+	}
+	id := d.GetReportId()
+	if d.GetLane() != lane || report.GetLane() != lane {
+		return false, mixedLanes()
+	}
+	if !isID(id, 32) || report.GetReportId() != id {
+		return false, invalidID(id)
+	}
+	item, err := proto.Marshal(&pb.InboxItem{
+		Report: id, Case: report.GetCaseId(), Seq: report.GetSequence(), Tlp: labelOf(report),
+		Title: report.GetTitle(), Text: report.GetSummary(), Source: d.GetSource(), SourceName: d.GetSourceName(),
+		Lane: lane, Persons: d.GetCopy().GetPersons(), AcceptTime: d.GetAcceptTime(), StoreTime: timestamppb.New(s.now()),
+		Restrictions: report.GetRestrictions(), Stage: report.GetStage(), Parts: parts,
+	})
+	if err != nil {
+		return false, fmt.Errorf("encode the inbox item: %w", err)
+	}
+	delivery, err := proto.Marshal(d)
+	if err != nil {
+		return false, fmt.Errorf("encode the delivery: %w", err)
+	}
+	words, found := indexed(d, report, observables)
+	digests := make([][]byte, len(parts))
+	for i, part := range parts {
+		digests[i] = part.GetDigest()
+	}
+	err = s.update(ctx, func(tx *sql.Tx) error {
+		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
+			return err
+		}
+		done, err := tx.Exec(inLane(inbox, `INSERT INTO {inbox} (report_id, delivery_sequence, item, delivery) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`),
+			id, int64(d.GetDeliverySequence()), withSum(item), withSum(delivery))
+		if err != nil {
+			return err
+		}
+		if added, err := done.RowsAffected(); err != nil || added == 0 {
+			return err
+		}
+		row, err := done.LastInsertId()
+		if err != nil {
+			return err
+		}
+		isNew = true
+		if err := useParts(tx, inbox+"_parts", row, digests); err != nil {
+			return err
+		}
+		return s.index(tx, inbox, row, words, found)
+	})
+	return isNew && err == nil, err
+}
+
+// labelOf writes the label of a report as FIRST does; empty for an unknown one.
+func labelOf(r *pb.Report) string {
+	l := tlp.Label(r.GetTlp())
+	if pb.TlpLabel(l) != r.GetTlp() || !l.Valid() {
+		return ""
+	}
+	return l.String()
+}
+
+// reject passes over a delivery that cannot be stored, e.g. because its
+// signature does not verify: its mark moves and the receipt that says so is
+// queued for the hub.
+func (s *store) reject(ctx context.Context, lane pb.Lane, d *pb.Delivery, receiptEnvelope []byte) error {
+	if _, err := tablesOf(lane); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *sql.Tx) error {
+		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
+			return err
+		}
+		_, err := queueReceipt(tx, lane, d.GetReportId(), receiptEnvelope)
+		return err
+	})
+}
+
+func markDelivery(tx *sql.Tx, lane pb.Lane, sequence uint64) error {
+	_, err := tx.Exec(`INSERT INTO delivery_marks (lane, delivery_sequence) VALUES (?, ?)
+		ON CONFLICT (lane) DO UPDATE SET delivery_sequence = max(delivery_sequence, excluded.delivery_sequence)`, lane, int64(sequence))
+	return err
+}
+
+// lastDelivery is the highest delivery sequence of a lane that receive or
+// reject has seen; 0 when there was none.
+func (s *store) lastDelivery(ctx context.Context, lane pb.Lane) (uint64, error) {
+	if _, err := tablesOf(lane); err != nil {
+		return 0, err
+	}
+	var sequence int64
+	err := s.read.QueryRowContext(ctx, `SELECT coalesce(max(delivery_sequence), 0) FROM delivery_marks WHERE lane = ?`, lane).Scan(&sequence)
+	return uint64(sequence), s.failed(err)
+}
+
+// list gives the reports of a lane after a row, oldest first. limit 0 means
+// 100, at most 500.
+func (s *store) list(ctx context.Context, lane pb.Lane, afterRow int64, limit int) ([]inboxRow, error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return nil, err
+	}
+	return s.inboxRows(ctx, inbox, `row > ? ORDER BY row LIMIT ?`, afterRow, pageSize(limit))
+}
+
+// item reads a received report in short, by its id or the start of it.
+func (s *store) item(ctx context.Context, lane pb.Lane, idOrPrefix string) (*pb.InboxItem, error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.complete(ctx, inbox, idOrPrefix)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.inboxRows(ctx, inbox, `report_id = ?`, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, notFound(idOrPrefix)
+	}
+	return rows[0].item, nil
+}
+
+func (s *store) inboxRows(ctx context.Context, inbox, where string, args ...any) ([]inboxRow, error) {
+	found, err := s.read.QueryContext(ctx, inLane(inbox, `SELECT row, reaction, item FROM {inbox} WHERE `)+where, args...)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	defer found.Close()
+	var rows []inboxRow
+	for found.Next() {
+		r := inboxRow{item: new(pb.InboxItem)}
+		var reaction pb.Reaction
+		var stored []byte
+		if err := found.Scan(&r.row, &reaction, &stored); err != nil {
+			return nil, s.failed(err)
+		}
+		if err := s.decode(stored, r.item); err != nil {
+			return nil, err
+		}
+		r.item.Reaction = reaction
+		rows = append(rows, r)
+	}
+	return rows, s.failed(found.Err())
+}
+
+// reportOf reads a received report as it was signed, and its delivery, by its
+// id or the start of it.
+func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (*pb.Report, *pb.Delivery, error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := s.complete(ctx, inbox, idOrPrefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	var stored []byte
+	err = s.read.QueryRowContext(ctx, inLane(inbox, `SELECT delivery FROM {inbox} WHERE report_id = ?`), id).Scan(&stored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil, notFound(idOrPrefix)
+	}
+	if err != nil {
+		return nil, nil, s.failed(err)
+	}
+	d, report := new(pb.Delivery), new(pb.Report)
+	if err := s.decode(stored, d); err != nil {
+		return nil, nil, err
+	}
+	if err := proto.Unmarshal(d.GetEnvelope().GetPayload(), report); err != nil {
+		return nil, nil, damaged(s.path, err)
+	}
+	return report, d, nil
+}
+
+// react keeps a person's reaction to a report (full id) and queues its signed
+// receipt for the hub. The last reaction counts. It gives the receipt's number
+// in the queue, which receiptWaits takes.
+func (s *store) react(ctx context.Context, lane pb.Lane, reportID string, reaction pb.Reaction, person string, at time.Time, receiptEnvelope []byte) (receipt int64, err error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return 0, err
+	}
+	err = s.update(ctx, func(tx *sql.Tx) error {
+		done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET reaction = ?, reaction_person = ?, reaction_time = ? WHERE report_id = ?`),
+			reaction, person, micros(at), reportID)
+		if err != nil {
+			return err
+		}
+		if changed, err := done.RowsAffected(); err != nil {
+			return err
+		} else if changed == 0 {
+			return notFound(reportID)
+		}
+		receipt, err = queueReceipt(tx, lane, reportID, receiptEnvelope)
+		return err
+	})
+	return receipt, err
+}
+
+// receiptOut is a signed delivery receipt that the hub has not recorded yet.
+type receiptOut struct {
+	id       int64
+	lane     pb.Lane
+	reportID string
+	envelope []byte
+}
+
+func queueReceipt(tx *sql.Tx, lane pb.Lane, reportID string, envelope []byte) (int64, error) {
+	done, err := tx.Exec(`INSERT INTO receipts_out (lane, report_id, envelope) VALUES (?, ?, ?)`, lane, reportID, withSum(envelope))
+	if err != nil {
+		return 0, err
+	}
+	return done.LastInsertId()
+}
+
+// nextReceipt is the oldest receipt that waits for the hub; ok is false when
+// there is none.
+func (s *store) nextReceipt(ctx context.Context) (r receiptOut, ok bool, err error) {
+	var stored []byte
+	err = s.read.QueryRowContext(ctx, `SELECT row, lane, report_id, envelope FROM receipts_out ORDER BY row LIMIT 1`).
+		Scan(&r.id, &r.lane, &r.reportID, &stored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return receiptOut{}, false, nil
+	}
+	if err != nil {
+		return receiptOut{}, false, s.failed(err)
+	}
+	if r.envelope, err = s.verified(stored); err != nil {
+		return receiptOut{}, false, err
+	}
+	return r, true, nil
+}
+
+// markReceiptSent takes a receipt out of the queue. Doing it again changes
+// nothing.
+func (s *store) markReceiptSent(ctx context.Context, id int64) error {
+	return s.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`DELETE FROM receipts_out WHERE row = ?`, id)
+		return err
+	})
+}
+
+// receiptWaits says whether a receipt is still in the queue.
+func (s *store) receiptWaits(ctx context.Context, id int64) (bool, error) {
+	var waits bool
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM receipts_out WHERE row = ?)`, id).Scan(&waits)
+	return waits, s.failed(err)
+}
+
+// resolve completes the start of a report id over outbox and both lanes. The
+// same id in more than one of them is one id.
+func (s *store) resolve(ctx context.Context, idOrPrefix string) (reportID string, err error) {
+	return s.complete(ctx, `(SELECT report_id FROM outbox UNION ALL SELECT report_id FROM inbox_live UNION ALL SELECT report_id FROM inbox_exercise)`, idOrPrefix)
+}
+
+// complete turns the start of an id, 6 digits or more, into the one id of the
+// table that starts with it.
+func (s *store) complete(ctx context.Context, table, idOrPrefix string) (string, error) {
+	prefix := strings.ToLower(strings.TrimSpace(idOrPrefix))
+	if len(prefix) < 6 || len(prefix) > 32 || !isID(prefix, len(prefix)) {
+		return "", invalidID(idOrPrefix)
+	}
+	found, err := s.read.QueryContext(ctx, `SELECT DISTINCT report_id FROM `+table+` WHERE report_id >= ? AND report_id < ? LIMIT 2`, prefix, prefix+"g")
+	if err != nil {
+		return "", s.failed(err)
+	}
+	defer found.Close()
+	var ids []string
+	for found.Next() {
+		var id string
+		if err := found.Scan(&id); err != nil {
+			return "", s.failed(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := found.Err(); err != nil {
+		return "", s.failed(err)
+	}
+	switch len(ids) {
+	case 0:
+		return "", notFound(idOrPrefix)
+	case 1:
+		return ids[0], nil
+	}
+	return "", ambiguous(idOrPrefix)
+}
+
+// isID says whether s is n lower-case hexadecimal digits.
+func isID(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// storeCounts are the numbers that the status shows.
+type storeCounts struct {
+	queued, accepted, refused uint32 // published here
+	received, unacknowledged  uint32 // live
+	exercises                 uint32 // received
+	receipts                  uint32 // waiting for the hub
+}
+
+// counts reads the numbers for the status.
+func (s *store) counts(ctx context.Context) (c storeCounts, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT
+		(SELECT count(*) FROM outbox WHERE state = ?), (SELECT count(*) FROM outbox WHERE state = ?), (SELECT count(*) FROM outbox WHERE state = ?),
+		(SELECT count(*) FROM inbox_live), (SELECT count(*) FROM inbox_live WHERE reaction = 0),
+		(SELECT count(*) FROM inbox_exercise), (SELECT count(*) FROM receipts_out)`,
+		pb.OutboxState_OUTBOX_STATE_QUEUED, pb.OutboxState_OUTBOX_STATE_ACCEPTED, pb.OutboxState_OUTBOX_STATE_REFUSED).
+		Scan(&c.queued, &c.accepted, &c.refused, &c.received, &c.unacknowledged, &c.exercises, &c.receipts)
+	return c, s.failed(err)
+}
