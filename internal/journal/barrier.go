@@ -2,53 +2,67 @@ package journal
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 )
 
-// barrier makes everything written so far durable. One goroutine syncs; those
-// who ask while a sync runs share the next one, so a thousand waiters cost two
-// syncs.
-type barrier struct {
-	sync func() error
-	wake chan struct{} // size 1
-	done chan struct{}
-
-	mu      sync.Mutex
-	next    *round // whom the next sync will serve
-	err     error  // the first failure; final
-	stopped bool
+// Durable returns nil when everything that was acknowledged before the call is
+// on disk. Callers that arrive while a sync runs share the next one.
+//
+// A failed sync is final: the kernel may have dropped the very pages it could
+// not write and report success the next time, so every later call fails with
+// ErrBroken until a restart has read the store again.
+func (j *Journal) Durable(ctx context.Context) error {
+	if j.isClosed() {
+		return ErrClosed
+	}
+	return j.barrier.wait(ctx)
 }
 
-// round is one sync and those who wait for it.
+// barrier runs one sync at a time for all who wait.
+type barrier struct {
+	sync   func() error
+	report func(error) // told once of a failed sync
+	wake   chan struct{}
+	quit   chan struct{}
+	ended  chan struct{}
+
+	mu   sync.Mutex
+	next *round // for those who wait for a sync that has not begun
+	err  error  // final
+}
+
 type round struct {
 	done chan struct{}
 	err  error
 }
 
-func newRound() *round { return &round{done: make(chan struct{})} }
-
-func newBarrier(sync func() error) *barrier {
-	b := &barrier{sync: sync, wake: make(chan struct{}, 1), done: make(chan struct{}), next: newRound()}
+func newBarrier(sync func() error, report func(error)) *barrier {
+	b := &barrier{
+		sync:   sync,
+		report: report,
+		wake:   make(chan struct{}, 1),
+		quit:   make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
 	go b.run()
 	return b
 }
 
-// wait returns nil when a sync that began after the call has ended well.
-//
-// A failed sync is final: the kernel may have dropped the pages that it could
-// not write, and a later sync would report success for data that is gone.
 func (b *barrier) wait(ctx context.Context) error {
 	b.mu.Lock()
-	if b.err != nil || b.stopped {
+	if b.err != nil {
 		defer b.mu.Unlock()
-		return b.errLocked()
+		return b.err
+	}
+	if b.next == nil {
+		b.next = &round{done: make(chan struct{})}
 	}
 	r := b.next
 	b.mu.Unlock()
 	select {
 	case b.wake <- struct{}{}:
-	default: // somebody has woken it already
+	default:
 	}
 	select {
 	case <-r.done:
@@ -59,56 +73,63 @@ func (b *barrier) wait(ctx context.Context) error {
 }
 
 func (b *barrier) run() {
-	defer close(b.done)
-	for range b.wake {
-		b.mu.Lock()
-		r := b.next
-		b.next = newRound()
-		failed := b.err
-		b.mu.Unlock()
-		if failed == nil {
-			if err := b.sync(); err != nil {
-				failed = fmt.Errorf("sync of the journal failed: %w", err)
+	defer close(b.ended)
+	for {
+		select {
+		case <-b.wake:
+			b.round()
+		case <-b.quit:
+			b.round() // those who still wait, and what the server wrote last
+			b.mu.Lock()
+			if b.err == nil {
+				b.err = ErrClosed
 			}
+			if b.next != nil {
+				b.next.err = b.err
+				close(b.next.done)
+				b.next = nil
+			}
+			b.mu.Unlock()
+			return
 		}
-		b.mu.Lock()
-		if b.err == nil {
-			b.err = failed
-		}
-		b.mu.Unlock()
-		r.err = failed
-		close(r.done)
 	}
-	// Nobody is left waiting.
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.next.err = errStopped
-	close(b.next.done)
 }
 
+// round runs one sync. Who waits for it came before it began.
+func (b *barrier) round() {
+	b.mu.Lock()
+	r := b.next
+	b.next = nil
+	err := b.err
+	b.mu.Unlock()
+	if err == nil {
+		if err = b.sync(); err != nil {
+			b.report(err)
+			err = broken(err)
+			b.mu.Lock()
+			b.err = err
+			b.mu.Unlock()
+		}
+	}
+	if r != nil {
+		r.err = err
+		close(r.done)
+	}
+}
+
+// failed returns the final error, if there was one.
 func (b *barrier) failed() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
 }
 
-func (b *barrier) errLocked() error {
-	if b.err != nil {
-		return b.err
+// stop syncs a last time and ends the goroutine.
+func (b *barrier) stop() error {
+	close(b.quit)
+	<-b.ended
+	if err := b.failed(); !errors.Is(err, ErrClosed) {
+		return err
 	}
-	return errStopped
-}
-
-var errStopped = fmt.Errorf("the journal is closed")
-
-func (b *barrier) close() {
-	b.mu.Lock()
-	if b.stopped {
-		b.mu.Unlock()
-		return
-	}
-	b.stopped = true
-	b.mu.Unlock()
-	close(b.wake)
-	<-b.done
+	return nil
 }

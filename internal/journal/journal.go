@@ -1,494 +1,443 @@
-// Package journal is the hub's journal: an embedded NATS server with JetStream,
-// encrypted at rest, and the barrier that makes what it holds durable before
+// Package journal keeps what the hub has promised: an embedded NATS server
+// with JetStream, its streams, and the barrier that puts them on disk before
 // anybody is told so.
 //
-// Append and Put return when the server has written to its files; a crash of
-// the process loses nothing then, a power cut might. Durable returns when
-// everything acknowledged before the call is on disk.
+// A record is appended, then made durable, then acknowledged to whoever sent
+// it:
+//
+//	seq, err := j.Append(ctx, journal.LiveReports, reportID, record)
+//	...
+//	err = j.Durable(ctx) // shared with everybody else who waits
+//
+// Keys and data are encrypted in the files (AES-256-GCM, keys derived from
+// Config.Key). Members reach the server only through their own account, which
+// has no JetStream; see [Grant].
 package journal
 
 import (
+	"bytes"
 	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	pb "minato.example/proto/minato/v1"
 )
 
-// Stream names one stream of the journal. The two lanes share nothing.
-type Stream string
+// Config is what a journal needs. Dir, Key and Log are required.
+type Config struct {
+	// Dir is the journal's own directory, mode 0700, best the root of a
+	// volume of its own.
+	Dir string
+	// Key is 32 bytes. Whoever holds it reads the files.
+	Key []byte
+	// MaxBytes caps the store. Zero means 80 % of what the volume offers at
+	// start (free space and what the journal holds already), at least 256 MiB.
+	// Create divides it among the streams for good; Open caps their sum.
+	MaxBytes int64
+	// Log gets what the server says. It never gets content.
+	Log *slog.Logger
+	// Listen opens the door for members. Nil: no door.
+	Listen *Listen
+}
+
+// Listen is the door for members.
+type Listen struct {
+	// Addr is host:port; port 0 takes a free one.
+	Addr string
+	// TLS is the server's side. TLS 1.3 and a verified client certificate are
+	// demanded whatever it says.
+	TLS *tls.Config
+	// Authorize decides over a connection by its verified certificate. It is
+	// called once a connection, at login. It must not call Disconnect.
+	Authorize func(cs tls.ConnectionState) (g Grant, ok bool)
+}
+
+// Grant is what one connection of a member may do.
+type Grant struct {
+	// User names the member's node for Disconnect.
+	User string
+	// Publish lists subjects below hub.<name>., Subscribe subjects below
+	// d.<name>. or _INBOX.<name>.; anything else refuses the login, and an
+	// empty list allows nothing.
+	Publish, Subscribe []string
+	// Deadline closes the connection, normally at the end of the certificate.
+	Deadline time.Time
+}
+
+// Journal is an open journal. Its methods may be called from many goroutines.
+type Journal struct {
+	log     *slog.Logger
+	dir     string
+	lock    *os.File
+	server  *embedded
+	writes  *nats.Conn // appends
+	reads   *nats.Conn // gets, so that readers do not queue behind writers
+	slots   chan struct{}
+	barrier *barrier
+	parts   []byte // key from which the keys of parts are derived
+	wake    map[Stream]*signal
+	closing chan struct{}
+	close   sync.Once
+	closed  error // result of Close
+}
 
 const (
-	// Directory holds changes of the directory, append-only.
-	Directory Stream = "DIRECTORY"
-	// LiveReports holds accepted reports, append-only, one record for each key.
-	LiveReports Stream = "LIVE_REPORTS"
-	// ExerciseReports is LiveReports for exercises.
-	ExerciseReports Stream = "EXERCISE_REPORTS"
-	// LiveReceipts holds receipts, append-only, one record for each key.
-	LiveReceipts Stream = "LIVE_RECEIPTS"
-	// ExerciseReceipts is LiveReceipts for exercises.
-	ExerciseReceipts Stream = "EXERCISE_RECEIPTS"
-	// LiveCursors holds the last value for each key.
-	LiveCursors Stream = "LIVE_CURSORS"
-	// ExerciseCursors is LiveCursors for exercises.
-	ExerciseCursors Stream = "EXERCISE_CURSORS"
+	storeDir = "jetstream"          // made by the server below Config.Dir
+	newDir   = ".incomplete"        // Create works here and renames at the end
+	markFile = "minato-journal"     // says whose the directory is and checks the key
+	lockFile = "lock"               // held as long as a process works here
+	markHead = "minato journal 1\n" // followed by a MAC and a line end
 )
 
-var streams = []Stream{Directory, LiveReports, ExerciseReports, LiveReceipts, ExerciseReceipts, LiveCursors, ExerciseCursors}
-
-// buckets are the object stores of the parts.
-var buckets = map[pb.Lane]string{pb.Lane_LANE_LIVE: "LIVE_PARTS", pb.Lane_LANE_EXERCISE: "EXERCISE_PARTS"}
-
-// maxMessage bounds one record in bytes: a report of 1 MiB with its plan.
-const maxMessage = 2 << 20
-
-// founding is the key of the first record, which marks a store as ours.
-const founding = "change.1"
-
-// subject is the subject of a key: the stream's words, then the key.
-func (s Stream) subject(key string) string { return s.prefix() + key }
-
-func (s Stream) prefix() string {
-	return strings.ReplaceAll(strings.ToLower(string(s)), "_", ".") + "."
-}
-
-func (s Stream) cursors() bool { return s == LiveCursors || s == ExerciseCursors }
-
-// Config says where the journal is.
-type Config struct {
-	Dir      string  // the journal's directory
-	Key      []byte  // 32 bytes; encrypts everything at rest
-	MaxBytes int64   // bound of the store; 0 means four fifths of what is free at start
-	Listen   *Listen // members' door; nil means none
-	Log      *slog.Logger
-}
-
-// Record is one record.
-type Record struct {
-	Seq  uint64
-	Key  string
-	Data []byte
-	Time time.Time
-}
-
-// Journal is an open journal. It is safe for concurrent use.
-type Journal struct {
-	dir     string
-	engine  *engine
-	write   *nats.Conn // for writing and single reads
-	read    *nats.Conn // for readers: a slow one never holds up a write
-	js      jetstream.JetStream
-	reading jetstream.JetStream
-	streams map[Stream]jetstream.Stream
-	objects map[pb.Lane]jetstream.ObjectStore
-	barrier *barrier
-	key     []byte
-}
-
-var (
-	// ErrNotFound: there is no such record.
-	ErrNotFound = errors.New("no such record")
-	// ErrFull: the store has reached its bound. Nothing was written.
-	ErrFull error = fullError{}
-	// ErrUnknown: the server did not answer; the record may be there.
-	ErrUnknown = errors.New("the journal did not answer")
-)
-
-type fullError struct{}
-
-func (fullError) Error() string {
-	return "the journal has reached its bound; raise max_store_bytes in hub.toml or free disk space"
-}
-
-// Japanese is the message for people.
-func (fullError) Japanese() string {
-	return "ジャーナルの保存容量が上限に達しました。hub.toml の max_store_bytes を増やすか、ディスクを空けてください。"
-}
-
-// ExistsError is a key that was written before.
-type ExistsError struct {
-	Stream Stream
-	Key    string
-}
-
-func (e *ExistsError) Error() string { return fmt.Sprintf("%s %s exists already", e.Stream, e.Key) }
-
-// StoreError is a store that cannot be used. Its files are untouched.
-type StoreError struct {
-	Dir string
-	Err error
-	ja  string
-}
-
-func (e *StoreError) Error() string {
-	return fmt.Sprintf("the journal in %s cannot be used: %v. Its files are untouched.", e.Dir, e.Err)
-}
-
-// Japanese is the message for people.
-func (e *StoreError) Japanese() string {
-	return fmt.Sprintf("%s のジャーナルを使えません: %s。ファイルには触れていません。", e.Dir, e.ja)
-}
-
-func (e *StoreError) Unwrap() error { return e.Err }
-
-// Create makes a journal and writes its first record, durably. A directory
-// that holds anything is refused.
-func Create(ctx context.Context, c Config, first []byte) (err error) {
-	if entries, err := os.ReadDir(c.Dir); err == nil && len(entries) > 0 {
-		return &StoreError{Dir: c.Dir, Err: errors.New("the directory is not empty"), ja: "空のフォルダーではありません"}
-	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+// Create makes a journal in cfg.Dir and writes first as its first DIRECTORY
+// record. All is durable when it returns. A directory that holds anything is
+// refused with ErrExists; one that a crashed Create left behind is not.
+// cfg.Listen is not used.
+func Create(ctx context.Context, cfg Config, first []byte) (err error) {
+	if err := cfg.check(); err != nil {
 		return err
 	}
-	c.Listen = nil
-	j, err := open(c)
+	if len(first) == 0 {
+		return errors.New("journal: the first record is empty")
+	}
+	cfg.Listen = nil
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("make journal directory: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	for _, s := range streams {
-		if _, err := j.js.CreateStream(ctx, s.config()); err != nil {
-			return fmt.Errorf("make stream %s: %w", s, err)
-		}
-	}
-	for _, b := range buckets {
-		if _, err := j.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: b, Storage: jetstream.FileStorage}); err != nil {
-			return fmt.Errorf("make store of parts: %w", err)
-		}
-	}
-	if err := j.find(ctx); err != nil {
+	defer lock.Close()
+	if err := onlyOurs(cfg.Dir); err != nil {
 		return err
 	}
-	if _, err := j.Append(ctx, Directory, founding, first); err != nil {
-		return err
-	}
-	return j.Durable(ctx)
-}
-
-func (s Stream) config() jetstream.StreamConfig {
-	c := jetstream.StreamConfig{
-		Name: string(s), Subjects: []string{s.prefix() + ">"}, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
-		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, Compression: jetstream.S2Compression,
-		AllowDirect: true, MaxMsgSize: maxMessage, DenyDelete: true, DenyPurge: true, MaxConsumers: -1,
-	}
-	if s.cursors() {
-		c.Discard, c.DiscardNewPerSubject = jetstream.DiscardOld, false
-	}
-	return c
-}
-
-// Open opens a journal that Create made. It never makes or changes a stream:
-// doing so with the wrong key would destroy what is there.
-func Open(ctx context.Context, c Config) (*Journal, error) {
-	if _, err := os.Stat(filepath.Join(c.Dir, "jetstream")); err != nil {
-		return nil, &StoreError{Dir: c.Dir, Err: err, ja: "ジャーナルがありません"}
-	}
-	j, err := open(c)
+	limit, err := cfg.limit(true)
 	if err != nil {
-		return nil, err
-	}
-	if err := j.engine.healthy(); err != nil {
-		return nil, errors.Join(&StoreError{Dir: c.Dir, Err: err, ja: "暗号鍵が違うか、ファイルが壊れています"}, j.Close())
-	}
-	if err := j.find(ctx); err != nil {
-		return nil, errors.Join(&StoreError{Dir: c.Dir, Err: err, ja: "ストリームが揃っていません (鍵が違うか、ファイルが壊れています)"}, j.Close())
-	}
-	if _, err := j.Last(ctx, Directory, founding); err != nil {
-		return nil, errors.Join(&StoreError{Dir: c.Dir, Err: errors.New("its founding record is missing"), ja: "このハブのものではありません"}, j.Close())
-	}
-	// What a killed process had acknowledged to nobody becomes durable now.
-	if err := j.Durable(ctx); err != nil {
-		return nil, errors.Join(err, j.Close())
-	}
-	return j, nil
-}
-
-func open(c Config) (*Journal, error) {
-	if len(c.Key) != 32 {
-		return nil, &StoreError{Dir: c.Dir, Err: errors.New("the key must have 32 bytes"), ja: "暗号鍵の長さが違います"}
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = boundOf(c.Dir)
-	}
-	sync, always := chooseSync(c.Dir, c.Log)
-	e, err := startEngine(c, always)
-	if err != nil {
-		return nil, err
-	}
-	j := &Journal{dir: c.Dir, engine: e, key: c.Key, streams: map[Stream]jetstream.Stream{}, objects: map[pb.Lane]jetstream.ObjectStore{}}
-	j.barrier = newBarrier(sync)
-	if err := j.connect(); err != nil {
-		return nil, errors.Join(err, j.Close())
-	}
-	return j, nil
-}
-
-func (j *Journal) connect() (err error) {
-	if j.write, err = j.engine.connect(userHub); err != nil {
-		return fmt.Errorf("connect to the journal: %w", err)
-	}
-	if j.read, err = j.engine.connect(userHub); err != nil {
-		return fmt.Errorf("connect to the journal: %w", err)
-	}
-	if j.js, err = jetstream.New(j.write, jetstream.WithDefaultTimeout(10*time.Second)); err != nil {
 		return err
 	}
-	j.reading, err = jetstream.New(j.read, jetstream.WithDefaultTimeout(10*time.Second))
-	return err
+	work := filepath.Join(cfg.Dir, newDir)
+	if err := os.RemoveAll(work); err != nil {
+		return fmt.Errorf("remove what an earlier attempt left: %w", err)
+	}
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return fmt.Errorf("make journal directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+
+	if err := build(ctx, cfg, work, limit, first); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(work, markFile), mark(cfg.Key), 0o600); err != nil {
+		return fmt.Errorf("mark the journal: %w", err)
+	}
+	// All is on disk before it gets its name; the mark is renamed last, so a
+	// directory with a mark is a whole journal.
+	if err := newFileSync(work).sync(); err != nil {
+		return fmt.Errorf("sync the new journal: %w", err)
+	}
+	for _, name := range []string{storeDir, markFile} {
+		if err := os.Rename(filepath.Join(work, name), filepath.Join(cfg.Dir, name)); err != nil {
+			return fmt.Errorf("name the new journal: %w", err)
+		}
+		if err := syncPath(cfg.Dir); err != nil {
+			return fmt.Errorf("sync the journal's directory: %w", err)
+		}
+	}
+	return syncPath(filepath.Dir(filepath.Clean(cfg.Dir)))
 }
 
-// find looks every stream and store of parts up.
-func (j *Journal) find(ctx context.Context) error {
-	for _, s := range streams {
-		st, err := j.js.Stream(ctx, string(s))
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s, err)
-		}
-		j.streams[s] = st
+// build starts a server in work, makes the streams and writes the first record.
+func build(ctx context.Context, cfg Config, work string, limit int64, first []byte) (err error) {
+	srv, err := startServer(ctx, cfg, work, limit)
+	if err != nil {
+		return err
 	}
-	for lane, b := range buckets {
-		o, err := j.js.ObjectStore(ctx, b)
-		if err != nil {
-			return fmt.Errorf("store of parts %s: %w", b, err)
-		}
-		j.objects[lane] = o
+	defer srv.stop()
+	nc, err := srv.connect(hubUser)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := createStreams(ctx, nc, limit); err != nil {
+		return err
+	}
+	j := &Journal{writes: nc, wake: newSignals(), closing: make(chan struct{})}
+	if _, err := j.Append(ctx, Directory, "founded", first); err != nil {
+		return fmt.Errorf("write the first record: %w", err)
 	}
 	return nil
 }
 
-// Append writes a record under a key that was never written before, or returns
-// an *ExistsError. Of many racers one wins. The record is not yet durable.
-func (j *Journal) Append(ctx context.Context, s Stream, key string, data []byte) (seq uint64, err error) {
-	return j.publish(ctx, s, key, data, jetstream.WithExpectLastSequencePerSubject(0))
+// Open opens the journal in cfg.Dir. It never makes or changes a stream: with
+// a wrong key, making one destroys the data of the old. What it finds is on
+// disk when it returns. Errors are a *Fault of kind ErrMissing, ErrKey,
+// ErrDamaged or ErrInUse where the directory is the cause.
+func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := checkMark(cfg.Dir, cfg.Key); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		log:     cfg.Log,
+		dir:     cfg.Dir,
+		lock:    lock,
+		slots:   make(chan struct{}, fetchSlots),
+		parts:   derive(cfg.Key, "minato journal parts"),
+		wake:    newSignals(),
+		closing: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			j.release()
+		}
+	}()
+	limit, err := cfg.limit(false)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStreamDirs(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if j.server, err = startServer(ctx, cfg, cfg.Dir, limit); err != nil {
+		return nil, err
+	}
+	if err := j.server.healthy(); err != nil {
+		return nil, damaged("the store could not be read whole", "記録の全部を読み出せません", err)
+	}
+	if j.writes, err = j.server.connect(hubUser); err != nil {
+		return nil, err
+	}
+	if j.reads, err = j.server.connect(hubUser); err != nil {
+		return nil, err
+	}
+	if err := checkStreams(ctx, j.writes); err != nil {
+		return nil, err
+	}
+	switch r, err := j.Get(ctx, Directory, 1); {
+	case errors.Is(err, ErrNotFound):
+		return nil, damaged("the first record is missing", "最初の記録がありません", nil)
+	case err != nil:
+		return nil, fmt.Errorf("read the first record: %w", err)
+	case len(r.Data) == 0:
+		return nil, damaged("the first record is empty", "最初の記録が空です", nil)
+	}
+	if err := j.sweepParts(ctx); err != nil {
+		return nil, err
+	}
+	flush, err := newSync(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the durability barrier: %w", err)
+	}
+	// Records of a process that was killed may still be only in the page
+	// cache; readers must not act on them before they are on disk.
+	j.barrier = newBarrier(flush, func(err error) {
+		j.log.Error("journal sync failed", "err", err)
+	})
+	if err := j.barrier.wait(ctx); err != nil {
+		return nil, err
+	}
+	j.server.open()
+	return j, nil
 }
 
-// Put writes the value of a key; the last one counts.
-func (j *Journal) Put(ctx context.Context, s Stream, key string, data []byte) error {
-	_, err := j.publish(ctx, s, key, data)
-	return err
+// Healthy returns nil while the journal can be relied on. After an error from
+// the disk it stays unhealthy until the process has been restarted.
+func (j *Journal) Healthy() error {
+	if j.isClosed() {
+		return ErrClosed
+	}
+	if err := j.barrier.failed(); err != nil {
+		return err
+	}
+	if err := j.server.healthy(); err != nil {
+		return broken(err)
+	}
+	return nil
 }
 
-func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {
-	ack, err := j.js.PublishMsg(ctx, &nats.Msg{Subject: s.subject(key), Data: data}, opts...)
-	var api *jetstream.APIError
+// Close ends all readers, closes the door and the store. What was appended is
+// on disk when it returns nil.
+func (j *Journal) Close() error {
+	j.close.Do(func() { j.closed = j.release() })
+	return j.closed
+}
+
+// release undoes as much of Open as was done.
+func (j *Journal) release() error {
+	close(j.closing)
+	var err error
+	if j.reads != nil {
+		j.reads.Close()
+	}
+	if j.writes != nil {
+		j.writes.Close()
+	}
+	if j.server != nil {
+		j.server.stop()
+	}
+	if j.barrier != nil {
+		err = j.barrier.stop() // after the server wrote its last state
+	}
+	return errors.Join(err, j.lock.Close())
+}
+
+func (j *Journal) isClosed() bool {
+	select {
+	case <-j.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c Config) check() error {
 	switch {
-	case err == nil:
-		return ack.Sequence, nil
-	case !errors.As(err, &api):
-		return 0, fmt.Errorf("%w: %w", ErrUnknown, err)
+	case c.Dir == "":
+		return errors.New("journal: Config.Dir is empty")
+	case len(c.Key) != 32:
+		return fmt.Errorf("journal: Config.Key has %d bytes, it must have 32", len(c.Key))
+	case c.Log == nil:
+		return errors.New("journal: Config.Log is nil")
+	case c.MaxBytes < 0:
+		return errors.New("journal: Config.MaxBytes is negative")
+	case c.Listen != nil && (c.Listen.TLS == nil || c.Listen.Authorize == nil || c.Listen.Addr == ""):
+		return errors.New("journal: Config.Listen needs Addr, TLS and Authorize")
 	}
-	switch api.ErrorCode {
-	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant, errCodeStoreFailed:
-		if api.ErrorCode != errCodeStoreFailed || strings.Contains(api.Description, "per subject") {
-			return 0, &ExistsError{Stream: s, Key: key}
-		}
-		if strings.Contains(api.Description, "maximum bytes") {
-			return 0, ErrFull
-		}
-	case errCodeStorageExceeded, errCodeAccountExceeded, errCodeResources:
-		return 0, ErrFull
-	}
-	return 0, fmt.Errorf("append to %s: %w", s, err)
+	return nil
 }
 
-// Error codes of the server for which nats.go has no name.
-const (
-	errCodeAccountExceeded = 10002
-	errCodeResources       = 10023
-	errCodeStorageExceeded = 10047
-	errCodeStoreFailed     = 10077
-)
+const leastBytes = 256 << 20
 
-// Last is the record of a key, or ErrNotFound.
-func (j *Journal) Last(ctx context.Context, s Stream, key string) (Record, error) {
-	m, err := j.streams[s].GetLastMsgForSubject(ctx, s.subject(key))
-	return recordOf(s, m, err)
-}
-
-// Get is the record at a position, or ErrNotFound.
-func (j *Journal) Get(ctx context.Context, s Stream, seq uint64) (Record, error) {
-	m, err := j.streams[s].GetMsg(ctx, seq)
-	return recordOf(s, m, err)
-}
-
-func recordOf(s Stream, m *jetstream.RawStreamMsg, err error) (Record, error) {
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Record{}, ErrNotFound
+// limit is the cap of the whole store in bytes.
+func (c Config) limit(fresh bool) (int64, error) {
+	if c.MaxBytes > 0 {
+		return c.MaxBytes, nil
 	}
+	free, err := freeBytes(c.Dir)
 	if err != nil {
-		return Record{}, fmt.Errorf("read %s: %w", s, err)
+		return 0, fmt.Errorf("measure free space: %w", err)
 	}
-	return Record{Seq: m.Sequence, Key: strings.TrimPrefix(m.Subject, s.prefix()), Data: m.Data, Time: m.Time}, nil
-}
-
-// Position is the position of the last record; 0 when there is none.
-func (j *Journal) Position(ctx context.Context, s Stream) (uint64, error) {
-	info, err := j.streams[s].Info(ctx)
+	used, err := usedBytes(c.Dir)
 	if err != nil {
-		return 0, fmt.Errorf("look at %s: %w", s, err)
+		return 0, fmt.Errorf("measure the journal: %w", err)
 	}
-	return info.State.LastSeq, nil
+	limit := (free + used) / 10 * 8
+	if fresh && limit < leastBytes {
+		return 0, full(fmt.Errorf("%d MiB are free, a new journal needs %d", free>>20, leastBytes/8*10>>20))
+	}
+	return max(limit, leastBytes), nil
 }
 
-// Read hands the records after a position to fn, in order and without a gap,
-// and goes on with those that come, until ctx ends or fn returns an error.
-func (j *Journal) Read(ctx context.Context, s Stream, after uint64, fn func(Record) error) error {
-	return j.consume(ctx, s, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1},
-		func(r Record) (bool, error) {
-			if r.Seq != after+1 {
-				return false, fmt.Errorf("%s: position %d follows %d", s, r.Seq, after)
-			}
-			after = r.Seq
-			return true, fn(r)
-		})
-}
-
-// ReadTo is Read up to a position that the stream has reached.
-func (j *Journal) ReadTo(ctx context.Context, s Stream, after, to uint64, fn func(Record) error) error {
-	if after >= to {
-		return nil
-	}
-	if to-after <= fewRecords {
-		for seq := after + 1; seq <= to; seq++ {
-			r, err := j.Get(ctx, s, seq)
-			if err != nil {
-				return fmt.Errorf("%s: position %d: %w", s, seq, err)
-			}
-			if err := fn(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return j.consume(ctx, s, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1},
-		func(r Record) (bool, error) {
-			if r.Seq != after+1 {
-				return false, fmt.Errorf("%s: position %d follows %d", s, r.Seq, after)
-			}
-			after = r.Seq
-			return after < to, fn(r)
-		})
-}
-
-// fewRecords are read one by one faster than by a consumer.
-const fewRecords = 64
-
-// Match hands every record whose key matches the pattern (words, * and >) to
-// fn, in order, and returns.
-func (j *Journal) Match(ctx context.Context, s Stream, pattern string, fn func(Record) error) error {
-	info, err := j.streams[s].Info(ctx, jetstream.WithSubjectFilter(s.subject(pattern)))
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", s, err)
-	}
-	left := len(info.State.Subjects)
-	if left == 0 {
-		return nil
-	}
-	return j.consume(ctx, s, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy, FilterSubjects: []string{s.subject(pattern)}},
-		func(r Record) (bool, error) {
-			left--
-			return left > 0, fn(r)
-		})
-}
-
-// consume reads with an ordered consumer of its own until fn says no.
-func (j *Journal) consume(ctx context.Context, s Stream, c jetstream.OrderedConsumerConfig, fn func(Record) (more bool, err error)) error {
-	c.InactiveThreshold = 30 * time.Second
-	consumer, err := j.reading.OrderedConsumer(ctx, string(s), c)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", s, err)
-	}
-	in, err := consumer.Messages(jetstream.PullMaxMessages(500))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", s, err)
-	}
-	defer in.Stop()
-	for {
-		m, err := in.Next(jetstream.NextContext(ctx))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", s, err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("read %s: %w", s, err)
-		}
-		more, err := fn(Record{
-			Seq: meta.Sequence.Stream, Key: strings.TrimPrefix(m.Subject(), s.prefix()), Data: m.Data(), Time: meta.Timestamp,
-		})
-		if err != nil || !more {
+// usedBytes adds up the files below dir.
+func usedBytes(dir string) (int64, error) {
+	var sum int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-	}
+		info, err := d.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
 }
 
-// Durable waits until everything acknowledged before the call is on disk.
-// Callers that wait at the same time share one sync.
-func (j *Journal) Durable(ctx context.Context) error { return j.barrier.wait(ctx) }
-
-// Edge is a connection in the members' account that may publish to members
-// (d.>) and hear them (hub.>), nothing else.
-func (j *Journal) Edge() (*nats.Conn, error) { return j.engine.connect(userEdge) }
-
-// ListenAddr is the address of the members' door; empty when there is none.
-func (j *Journal) ListenAddr() string {
-	if a := j.engine.server.Addr(); a != nil && j.engine.listen != nil {
-		return a.String()
+// onlyOurs refuses a directory with anything but our lock file, what a crashed
+// Create left, and what a file system puts into its root.
+func onlyOurs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read journal directory: %w", err)
 	}
-	return ""
-}
-
-// Disconnect closes the connections of the users that match, at once.
-func (j *Journal) Disconnect(match func(user string) bool) int { return j.engine.disconnect(match) }
-
-// Healthy says whether the journal can still be written to. After an error of
-// the disk it never is again in this process.
-func (j *Journal) Healthy() error { return errors.Join(j.engine.healthy(), j.barrier.failed()) }
-
-// Close makes everything durable and ends the server.
-func (j *Journal) Close() error {
-	var err error
-	if j.write != nil && j.barrier.failed() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		err = j.Durable(ctx)
-	}
-	for _, c := range []*nats.Conn{j.read, j.write} {
-		if c != nil {
-			c.Close()
+	_, err = os.Lstat(filepath.Join(dir, markFile))
+	marked := err == nil
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == lockFile, name == newDir, name == "lost+found":
+		case name == storeDir && !marked && hasDir(filepath.Join(dir, newDir)):
+			// Create was cut off between its two renames: not a journal yet.
+			if err := os.RemoveAll(filepath.Join(dir, storeDir)); err != nil {
+				return fmt.Errorf("remove what an earlier attempt left: %w", err)
+			}
+		default:
+			return &Fault{
+				Kind:         ErrExists,
+				English:      fmt.Sprintf("%s is not empty (it holds %q); open the journal that is there, or choose an empty directory", dir, name),
+				JapaneseText: fmt.Sprintf("%s は空ではありません（%q があります）。そこにある記録を使うか、空のフォルダーを指定してください", dir, name),
+			}
 		}
 	}
-	j.engine.stop()
-	j.barrier.close()
-	return err
+	return nil
 }
 
-// chooseSync picks how the barrier syncs: the whole file system where the
-// journal has one of its own, else the files that have changed; where neither
-// is to be had the server syncs every write itself.
-func chooseSync(dir string, log *slog.Logger) (sync func() error, always bool) {
-	if runtime.GOOS != "linux" {
-		return func() error { return nil }, true
+func hasDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+// mark is the content of the mark file. Its MAC tells a wrong key before the
+// store is touched.
+func mark(key []byte) []byte {
+	h := hmac.New(sha256.New, derive(key, "minato journal mark"))
+	h.Write([]byte(markHead))
+	return fmt.Appendf(nil, "%s%x\n", markHead, h.Sum(nil))
+}
+
+func checkMark(dir string, key []byte) error {
+	got, err := os.ReadFile(filepath.Join(dir, markFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &Fault{
+			Kind:         ErrMissing,
+			English:      fmt.Sprintf("%s holds no journal; create one with `minato hub init`, or restore a backup", dir),
+			JapaneseText: fmt.Sprintf("%s に記録（ジャーナル）がありません。`minato hub init` で作成するか、バックアップから復元してください", dir),
+		}
+	case err != nil:
+		return fmt.Errorf("read the journal's mark: %w", err)
 	}
-	if ownVolume(dir) {
-		log.Info("journal has a volume of its own", "sync", "syncfs")
-		return syncVolume(dir), false
+	want := mark(key)
+	switch {
+	case len(got) != len(want) || !bytes.HasPrefix(got, []byte(markHead)):
+		return damaged("the mark file is not one of this release", "標識ファイルがこの版のものではありません", nil)
+	case !hmac.Equal(got, want):
+		return &Fault{
+			Kind:         ErrKey,
+			English:      fmt.Sprintf("the key does not open the journal in %s; put back the key that it was created with. Nothing was changed", dir),
+			JapaneseText: fmt.Sprintf("%s の記録はこの鍵では開けません。作成時の鍵を戻してください。記録は変更していません", dir),
+		}
 	}
-	f := newChangedFiles(dir)
-	return f.sync, false
+	return nil
+}
+
+// derive makes one key of its own for each use of Config.Key.
+func derive(key []byte, use string) []byte {
+	out, err := hkdf.Key(sha256.New, key, nil, use, 32)
+	if err != nil {
+		panic(err) // only for lengths that are not used here
+	}
+	return out
+}
+
+func storeKey(key []byte) string {
+	return hex.EncodeToString(derive(key, "minato journal store"))
 }

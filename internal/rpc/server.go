@@ -93,7 +93,6 @@ func NewServer(o ServerOptions) *grpc.Server {
 		grpc.ConnectionTimeout(5*time.Second),
 		grpc.ReadBufferSize(4<<10),
 		grpc.WriteBufferSize(4<<10),
-		grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
