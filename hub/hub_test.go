@@ -107,7 +107,10 @@ type testMember struct {
 	cert    *tls.Certificate
 	root    *x509.Certificate
 	addr    string
+	nats    string
 }
+
+func (m *testMember) certificate() *tls.Certificate { return m.cert }
 
 // join invites and joins a member and gives it a person named ciso.
 func (h *testHub) join(id string, role pb.Role, communities ...string) *testMember {
@@ -171,7 +174,7 @@ func joinAs(t testing.TB, tok ca.Token, proof func(exporter, csr, signing []byte
 	root, err := x509.ParseCertificate(resp.GetCaCertificate())
 	require.NoError(t, err)
 	m := &testMember{
-		t: t, id: nodeID{resp.GetMember().GetId(), resp.GetNode()}, signing: private, root: root, addr: tok.Addr,
+		t: t, id: nodeID{resp.GetMember().GetId(), resp.GetNode()}, signing: private, root: root, addr: tok.Addr, nats: resp.GetNatsAddress(),
 		cert: &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf},
 	}
 	m.dial()
@@ -281,4 +284,3 @@ func requireReason(t testing.TB, err error, reason string) *rpc.Refusal {
 	}
 	return r
 }
-

@@ -42,17 +42,12 @@ type lane struct {
 
 func newLanes() map[pb.Lane]*lane {
 	lanes := map[pb.Lane]*lane{
-		pb.Lane_LANE_LIVE: {
-			payloadType: seal.LiveReportType,
-			reports:     journal.LiveReports, receipts: journal.LiveReceipts, cursors: journal.LiveCursors,
-		},
-		pb.Lane_LANE_EXERCISE: {
-			payloadType: seal.ExerciseReportType,
-			reports:     journal.ExerciseReports, receipts: journal.ExerciseReceipts, cursors: journal.ExerciseCursors,
-		},
+		pb.Lane_LANE_LIVE:     {payloadType: seal.LiveReportType},
+		pb.Lane_LANE_EXERCISE: {payloadType: seal.ExerciseReportType},
 	}
 	for kind, l := range lanes {
 		l.kind = kind
+		l.reports, l.receipts, l.cursors = journal.Lane(kind).Reports(), journal.Lane(kind).Receipts(), journal.Lane(kind).Cursors()
 		l.index = newIndex()
 		l.parts = newPartShelf()
 		l.sessions = map[nodeID]*session{}

@@ -31,16 +31,20 @@ type partShelf struct {
 }
 
 type storedPart struct {
-	time time.Time
-	size uint64
+	member string // empty for those of an earlier run
+	time   time.Time
+	size   uint64
 }
 
 func newPartShelf() partShelf {
 	return partShelf{stored: map[string]storedPart{}, named: map[string]int{}}
 }
 
-// partID is a part's name in the journal's object store.
-func partID(member string, digest []byte) string { return member + "." + hex.EncodeToString(digest) }
+// partID is a part's name in the journal: a hash, for names are bounded there.
+func partID(member string, digest []byte) string {
+	id := sha256.Sum256(append([]byte(member+"/"), digest...))
+	return hex.EncodeToString(id[:])
+}
 
 // claim reserves the parts of a report about to be appended, so that they are
 // not removed meanwhile. release undoes it when the report was not appended.
@@ -97,7 +101,7 @@ func (s *partShelf) waiting(member string) (bytes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, p := range s.stored {
-		if s.named[id] <= 0 && len(id) > len(member) && id[:len(member)+1] == member+"." {
+		if s.named[id] <= 0 && p.member == member {
 			bytes += p.size
 		}
 	}
@@ -118,7 +122,7 @@ func (s *partShelf) takeUnclaimed(before time.Time) (ids []string) {
 }
 
 func (h *Hub) loadParts(ctx context.Context, l *lane) error {
-	return h.journal.ListParts(ctx, l.kind, func(p journal.PartInfo) error {
+	return h.journal.ListParts(ctx, journal.Lane(l.kind), func(p journal.PartInfo) error {
 		l.parts.put(p.ID, storedPart{time: p.Time, size: uint64(p.Size)})
 		return nil
 	})
@@ -131,7 +135,7 @@ func (h *Hub) sweepParts(ctx context.Context) error {
 	for {
 		for _, l := range h.lanes {
 			for _, id := range l.parts.takeUnclaimed(time.Now().Add(-unclaimedFor)) {
-				if err := h.journal.DeletePart(ctx, l.kind, id); err != nil {
+				if err := h.journal.DeletePart(ctx, journal.Lane(l.kind), id); err != nil {
 					h.log.WarnContext(ctx, "unclaimed part not removed", "lane", l.kind, "err", err)
 				}
 			}
@@ -176,7 +180,7 @@ func (h *Hub) UploadPart(stream pb.HubService_UploadPartServer) error {
 				"Too many uploaded parts wait for a report. Submit their reports, or wait a day.")
 		}
 		in := &partReader{stream: stream, rest: first.GetData(), want: p, hash: sha256.New()}
-		if err := h.journal.PutPart(ctx, l.kind, id, in); err != nil {
+		if err := h.journal.PutPart(ctx, journal.Lane(l.kind), id, in); err != nil && !errors.As(err, new(*journal.ExistsError)) {
 			if r, ok := rpc.RefusalOf(in.failed); ok {
 				return r
 			}
@@ -188,7 +192,7 @@ func (h *Hub) UploadPart(stream pb.HubService_UploadPartServer) error {
 		if err := h.writes.Durable(ctx); err != nil {
 			return unavailable("make part durable", err)
 		}
-		l.parts.put(id, storedPart{time: time.Now(), size: p.GetSize()})
+		l.parts.put(id, storedPart{member: from.id.member, time: time.Now(), size: p.GetSize()})
 	}
 	return stream.SendAndClose(&pb.UploadPartResponse{})
 }
@@ -255,7 +259,7 @@ func (h *Hub) DownloadPart(req *pb.DownloadPartRequest, stream pb.HubService_Dow
 	if !named {
 		return notFound()
 	}
-	in, err := h.journal.OpenPart(ctx, l.kind, partID(a.GetSource(), req.GetDigest()))
+	in, err := h.journal.OpenPart(ctx, journal.Lane(l.kind), partID(a.GetSource(), req.GetDigest()))
 	if err != nil {
 		return fmt.Errorf("open part: %w", err)
 	}

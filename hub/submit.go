@@ -56,11 +56,12 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	position, err := h.append(ctx, s.lane, a)
 	var exists *journal.ExistsError
 	if errors.As(err, &exists) {
+		// An append whose answer was lost, or another hub process.
 		release()
-		first, err := h.earlier(ctx, s, from, req.GetRequestId())
-		if first == nil && err == nil {
-			err = errors.New("journal holds the report, the index does not")
+		if err := h.learn(ctx, s.lane, s.report.GetReportId()); err != nil {
+			return nil, err
 		}
+		first, err := h.earlier(ctx, s, from, req.GetRequestId())
 		return h.answer(ctx, s.lane, first, err)
 	}
 	if err != nil {
@@ -127,21 +128,7 @@ func (h *Hub) earlier(ctx context.Context, s *submission, from *sender, request 
 	}
 	e, found := s.lane.index.report(id)
 	if !found {
-		// Another hub process, or an append whose answer was lost.
-		r, err := h.journal.Last(ctx, s.lane.reports, s.report.GetReportId())
-		if errors.Is(err, journal.ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, unavailable("look up report", err)
-		}
-		a, err := accepted(r)
-		if err != nil {
-			return nil, err
-		}
-		s.lane.index.add(r.Seq, a)
-		advance(&s.lane.appended, r.Seq)
-		e, _ = s.lane.index.report(a.GetReportId())
+		return nil, nil
 	}
 	if e.source != from.id.member || e.digest != s.digest {
 		return nil, &rpc.Refusal{Code: codes.AlreadyExists, Reason: "ID_REUSED", Violations: []rpc.Violation{violation("report_id", "ID_REUSED",
@@ -149,6 +136,21 @@ func (h *Hub) earlier(ctx context.Context, s *submission, from *sender, request 
 			"Another report has been accepted under this id. Send it under a new id, or as an update (minato report update).")}}
 	}
 	return h.read(ctx, s.lane, e.position)
+}
+
+// learn takes a report that the journal holds into the index.
+func (h *Hub) learn(ctx context.Context, l *lane, report string) error {
+	r, err := h.journal.Last(ctx, l.reports, report)
+	if err != nil {
+		return unavailable("look up report", err)
+	}
+	a, err := accepted(r)
+	if err != nil {
+		return err
+	}
+	l.index.add(r.Seq, a)
+	advance(&l.appended, r.Seq)
+	return nil
 }
 
 // continues refuses a report that does not fit its case: only the member that
@@ -271,7 +273,7 @@ func (h *Hub) admit(p ca.Peer) error {
 }
 
 func notEnrolled() *rpc.Refusal {
-	return rpc.Refuse(codes.PermissionDenied, "NOT_ENROLLED", "",
+	return rpc.Refuse(codes.Unauthenticated, "NOT_ENROLLED", "",
 		"このノードの参加は認められていないか、取り消されています。ハブの管理者に新しい参加トークンを求めてください。",
 		"This node is not enrolled or has been revoked. Ask the hub's administrator for a new token.")
 }

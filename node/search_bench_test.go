@@ -12,11 +12,10 @@ import (
 	pb "minato.example/proto/minato/v1"
 )
 
-var background = context.Background()
 
-// sample makes reports as they are at a port: a title, some sentences, one
+// samplePortReport makes reports as they are at a port: a title, some sentences, one
 // indicator.
-func sample(b testing.TB, random *rand.Rand, sequence int) (*pb.Delivery, *pb.Report) {
+func samplePortReport(b testing.TB, random *rand.Rand, sequence int) (*pb.Delivery, *pb.Report) {
 	words := []string{"港湾", "ターミナル", "不審な通信", "障害", "停止", "ゲート", "荷役", "確認", "VPN", "装置", "更新", "認証", "サーバー", "名古屋", "端末", "暗号化", "メール", "調査中", "復旧", "TOS"}
 	text := func(n int) (s string) {
 		for range n {
@@ -26,7 +25,7 @@ func sample(b testing.TB, random *rand.Rand, sequence int) (*pb.Delivery, *pb.Re
 		return s
 	}
 	r := &pb.Report{
-		ReportId: fmt.Sprintf("%016x%016x", random.Uint64(), sequence), Lane: live, Tlp: pb.TlpLabel_TLP_LABEL_GREEN,
+		ReportId: fmt.Sprintf("%016x%016x", random.Uint64(), sequence), Lane: liveLane, Tlp: pb.TlpLabel_TLP_LABEL_GREEN,
 		Title: text(4), Summary: text(30),
 		AttackTechnical: &pb.AttackTechnical{Indicators: []*pb.Indicator{{Value: fmt.Sprintf("198.%d.%d.%d", sequence>>16&255, sequence>>8&255, sequence&255)}}},
 	}
@@ -38,8 +37,8 @@ func BenchmarkReceive(b *testing.B) {
 	random := rand.New(rand.NewPCG(1, 2))
 	b.ResetTimer()
 	for i := range b.N {
-		d, r := sample(b, random, i+1)
-		_, err := s.receive(background, live, d, r, nil, nil)
+		d, r := samplePortReport(b, random, i+1)
+		_, err := s.receive(context.Background(), liveLane, d, r, nil, nil)
 		require.NoError(b, err)
 	}
 }
@@ -47,7 +46,7 @@ func BenchmarkReceive(b *testing.B) {
 func BenchmarkPublish(b *testing.B) {
 	s := newStore(b)
 	for b.Loop() {
-		require.NoError(b, s.publish(background, queued(hexID(b))))
+		require.NoError(b, s.publish(context.Background(), sampleRow(newID(b))))
 	}
 }
 
@@ -59,8 +58,8 @@ func BenchmarkSearchIn50000(b *testing.B) {
 	random := rand.New(rand.NewPCG(1, 2))
 	const reports = 50_000
 	for i := range reports {
-		d, r := sample(b, random, i+1)
-		_, err := s.receive(background, live, d, r, nil, nil)
+		d, r := samplePortReport(b, random, i+1)
+		_, err := s.receive(context.Background(), liveLane, d, r, nil, nil)
 		require.NoError(b, err)
 	}
 	var bytes int64
@@ -69,14 +68,14 @@ func BenchmarkSearchIn50000(b *testing.B) {
 	for _, query := range []string{"港", "停止", "ターミナル", "港湾 暗号化 TOS", "TOS", "一丁丂", "198.0.200.7", "198[.]0[.]200[.]7", ""} {
 		b.Run(fmt.Sprintf("%q", query), func(b *testing.B) {
 			for b.Loop() {
-				_, _, err := s.search(background, live, query, 100, "")
+				_, _, err := s.search(context.Background(), liveLane, query, 100, "")
 				require.NoError(b, err)
 			}
 		})
 	}
 	b.Run("counts", func(b *testing.B) {
 		for b.Loop() {
-			_, err := s.counts(background)
+			_, err := s.counts(context.Background())
 			require.NoError(b, err)
 		}
 	})

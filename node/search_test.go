@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -17,7 +18,7 @@ import (
 
 // titles gives the titles of what a query finds, newest first.
 func titles(t require.TestingT, s *store, query string) []string {
-	items, _, err := s.search(background, live, query, 500, "")
+	items, _, err := s.search(context.Background(), liveLane, query, 500, "")
 	require.NoError(t, err, query)
 	found := []string{}
 	for _, item := range items {
@@ -28,9 +29,9 @@ func titles(t require.TestingT, s *store, query string) []string {
 
 func receiveTitle(t testing.TB, s *store, sequence int, title string) {
 	t.Helper()
-	d, r := sent(t, live, uint64(sequence), hexID(t), title)
+	d, r := sampleDelivery(t, liveLane, uint64(sequence), newID(t), title)
 	d.Source, d.SourceName = "", ""
-	_, err := s.receive(background, live, d, r, nil, nil)
+	_, err := s.receive(context.Background(), liveLane, d, r, nil, nil)
 	require.NoError(t, err)
 }
 
@@ -113,7 +114,7 @@ func TestNoQueryIsSyntax(t *testing.T) {
 	receiveTitle(t, s, 1, "港")
 	rapid.Check(t, func(rt *rapid.T) {
 		query := rapid.OneOf(rapid.String(), rapid.StringOfN(rapid.SampledFrom([]rune(`"'*()^:-+{},. ANDORNOTEw`)), 0, 30, -1)).Draw(rt, "query")
-		_, _, err := s.search(background, live, query, 0, "")
+		_, _, err := s.search(context.Background(), liveLane, query, 0, "")
 		if err != nil {
 			requireBilingual(t, err, errInvalid)
 		}
@@ -139,12 +140,12 @@ func TestEveryRuneHasItsOwnTokenStart(t *testing.T) {
 func TestTooLongSearchIsRefused(t *testing.T) {
 	s := newStore(t)
 	for _, query := range []string{strings.Repeat("港", maxQueryRunes+1), strings.Repeat("港 ", maxQueryWords+1), strings.Repeat(" ", 1<<20)} {
-		_, _, err := s.search(t.Context(), live, query, 0, "")
+		_, _, err := s.search(t.Context(), liveLane, query, 0, "")
 		requireBilingual(t, err, errInvalid)
 	}
-	_, _, err := s.search(t.Context(), live, strings.Repeat("港", maxQueryRunes), 0, "")
+	_, _, err := s.search(t.Context(), liveLane, strings.Repeat("港", maxQueryRunes), 0, "")
 	require.NoError(t, err)
-	_, _, err = s.search(t.Context(), live, strings.Repeat("港湾 ", maxQueryWords), 0, "")
+	_, _, err = s.search(t.Context(), liveLane, strings.Repeat("港湾 ", maxQueryWords), 0, "")
 	require.NoError(t, err)
 }
 
@@ -152,11 +153,11 @@ func TestIndicatorsAreFoundInEveryForm(t *testing.T) {
 	s := newStore(t)
 	hash := strings.Repeat("ab12", 16)
 	add := func(sequence uint64, title string, change func(*pb.Report), observables ...stix.Observable) {
-		_, r := sent(t, live, sequence, hexID(t), title)
+		_, r := sampleDelivery(t, liveLane, sequence, newID(t), title)
 		if change != nil {
 			change(r)
 		}
-		_, err := s.receive(t.Context(), live, wrapped(t, sequence, r), r, nil, observables)
+		_, err := s.receive(t.Context(), liveLane, wrapped(t, sequence, r), r, nil, observables)
 		require.NoError(t, err)
 	}
 	indicator := func(kind pb.IndicatorType, value string) func(*pb.Report) {
@@ -212,7 +213,7 @@ func TestSearchPagesNewestFirst(t *testing.T) {
 	for _, query := range []string{"港", "203.0.113.7", "203[.]0.113.7", ""} {
 		var got []string
 		for token, page := "", 0; page == 0 || token != ""; page++ {
-			items, next, err := s.search(t.Context(), live, query, 3, token)
+			items, next, err := s.search(t.Context(), liveLane, query, 3, token)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(items), 3)
 			for _, item := range items {
@@ -222,13 +223,13 @@ func TestSearchPagesNewestFirst(t *testing.T) {
 		}
 		require.Equal(t, want, got, query)
 	}
-	_, _, err := s.search(t.Context(), live, "港", 3, "x")
+	_, _, err := s.search(t.Context(), liveLane, "港", 3, "x")
 	requireBilingual(t, err, errInvalid)
 }
 
 func TestLargestReportIsIndexed(t *testing.T) {
 	s := newStore(t)
-	_, r := sent(t, live, 1, hexID(t), "大")
+	_, r := sampleDelivery(t, liveLane, 1, newID(t), "大")
 	var b strings.Builder
 	for b.Len() < 900_000 {
 		b.WriteRune(rune(0x4e00 + rand.IntN(20_000)))
@@ -239,7 +240,7 @@ func TestLargestReportIsIndexed(t *testing.T) {
 		r.AttackTechnical.Indicators = append(r.AttackTechnical.Indicators, &pb.Indicator{Value: fmt.Sprintf("198.51.%d.%d", i/250, i%250)})
 	}
 	start := time.Now()
-	_, err := s.receive(t.Context(), live, wrapped(t, 1, r), r, nil, nil)
+	_, err := s.receive(t.Context(), liveLane, wrapped(t, 1, r), r, nil, nil)
 	require.NoError(t, err)
 	t.Logf("a report of %d bytes took %v", proto.Size(r), time.Since(start))
 	runes := []rune(r.GetSummary())

@@ -33,7 +33,7 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "node.db")
 	acknowledged := map[string]bool{}
-	for round := range 8 {
+	for round := range 6 {
 		child := exec.Command(os.Args[0], "-test.run=^TestKilledStoreKeepsWhatItAcknowledged$")
 		child.Env = append(os.Environ(), storeToFill+"="+path)
 		child.Stderr = os.Stderr
@@ -41,7 +41,7 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, child.Start())
 		lines := bufio.NewReader(out)
-		killAt := 5 + rand.IntN(60)
+		killAt := 5 + rand.IntN(40)
 		for n := 0; ; n++ {
 			line, err := lines.ReadString('\n')
 			if err != nil {
@@ -57,7 +57,7 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 		require.Error(t, child.Wait())
 		requireAllThere(t, path, acknowledged, round)
 	}
-	require.Greater(t, len(acknowledged), 40)
+	require.Greater(t, len(acknowledged), 30)
 }
 
 // fillForEver says on stdout what the store has acknowledged.
@@ -66,21 +66,21 @@ func fillForEver(t *testing.T, path string) {
 	require.NoError(t, err)
 	ctx := context.Background()
 	for i := 0; ; i++ {
-		id, lane := hexID(t), live
+		id, lane := newID(t), liveLane
 		if i%3 == 0 {
-			lane = exercise
+			lane = exerciseLane
 		}
-		data := bytes.Repeat([]byte(id), 1+rand.IntN(20_000))
+		data := bytes.Repeat([]byte(id), 1+rand.IntN(9_000))
 		part, err := s.addPart(ctx, &pb.Part{Name: id}, bytes.NewReader(data), 1<<30)
 		require.NoError(t, err)
 		fmt.Printf("part %x\n", part.GetDigest())
-		row := queued(id)
+		row := sampleRow(id)
 		row.parts = [][]byte{part.GetDigest()}
 		require.NoError(t, s.publish(ctx, row))
 		fmt.Printf("published %s\n", id)
 		last, err := s.lastDelivery(ctx, lane)
 		require.NoError(t, err)
-		d, r := sent(t, lane, last+1, id, "件名"+id)
+		d, r := sampleDelivery(t, lane, last+1, id, "件名"+id)
 		isNew, err := s.receive(ctx, lane, d, r, []*pb.Part{part}, []stix.Observable{{Type: pb.IndicatorType_INDICATOR_TYPE_DOMAIN, Value: id + ".example"}})
 		require.NoError(t, err)
 		require.True(t, isNew)
@@ -142,7 +142,7 @@ func requireAllThere(t *testing.T, path string, acknowledged map[string]bool, ro
 			require.Fail(t, "unexpected line", line)
 		}
 	}
-	for _, lane := range []pb.Lane{live, exercise} {
+	for _, lane := range []pb.Lane{liveLane, exerciseLane} {
 		inbox, err := tablesOf(lane)
 		require.NoError(t, err)
 		var reports, words, indicators, high, cut, reactions, receipts int
@@ -162,26 +162,26 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	full := func(t *testing.T, s *store) (*pb.Delivery, *pb.Report, []*pb.Part) {
 		part, err := s.addPart(t.Context(), &pb.Part{Name: "a"}, strings.NewReader("a"), 10)
 		require.NoError(t, err)
-		d, r := sent(t, live, 1, hexID(t), "件名 evil.example")
+		d, r := sampleDelivery(t, liveLane, 1, newID(t), "件名 evil.example")
 		return d, r, []*pb.Part{part}
 	}
 	for _, table := range []string{"delivery_marks", "inbox_live", "inbox_live_parts", "inbox_live_indicators"} {
 		t.Run("receive fails at "+table, func(t *testing.T) {
 			s := newStore(t)
 			d, r, parts := full(t, s)
-			was := contents(t, s)
+			was := rowCounts(t, s)
 			_, err := s.write.Exec(`CREATE TEMP TRIGGER fail AFTER INSERT ON main.` + table + ` BEGIN SELECT RAISE(ABORT, 'fault'); END`)
 			require.NoError(t, err)
-			isNew, err := s.receive(t.Context(), live, d, r, parts, nil)
+			isNew, err := s.receive(t.Context(), liveLane, d, r, parts, nil)
 			require.ErrorContains(t, err, "fault")
 			require.False(t, isNew)
-			require.Equal(t, was, contents(t, s))
+			require.Equal(t, was, rowCounts(t, s))
 			_, err = s.write.Exec(`DROP TRIGGER temp.fail`)
 			require.NoError(t, err)
-			isNew, err = s.receive(t.Context(), live, d, r, parts, nil)
+			isNew, err = s.receive(t.Context(), liveLane, d, r, parts, nil)
 			require.NoError(t, err)
 			require.True(t, isNew, "the same delivery can be received afterwards")
-			items, _, err := s.search(t.Context(), live, "件名", 0, "")
+			items, _, err := s.search(t.Context(), liveLane, "件名", 0, "")
 			require.NoError(t, err)
 			require.Len(t, items, 1)
 		})
@@ -189,21 +189,21 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	t.Run("receive fails at a part that is missing", func(t *testing.T) {
 		s := newStore(t)
 		d, r, parts := full(t, s)
-		was := contents(t, s)
-		_, err := s.receive(t.Context(), live, d, r, append(parts, &pb.Part{Digest: make([]byte, 32)}), nil)
+		was := rowCounts(t, s)
+		_, err := s.receive(t.Context(), liveLane, d, r, append(parts, &pb.Part{Digest: make([]byte, 32)}), nil)
 		requireBilingual(t, err, errNotFound)
-		require.Equal(t, was, contents(t, s))
+		require.Equal(t, was, rowCounts(t, s))
 	})
 	t.Run("react fails at its receipt", func(t *testing.T) {
 		s := newStore(t)
 		d, r, parts := full(t, s)
-		_, err := s.receive(t.Context(), live, d, r, parts, nil)
+		_, err := s.receive(t.Context(), liveLane, d, r, parts, nil)
 		require.NoError(t, err)
 		_, err = s.write.Exec(`CREATE TEMP TRIGGER fail AFTER INSERT ON main.receipts_out BEGIN SELECT RAISE(ABORT, 'fault'); END`)
 		require.NoError(t, err)
-		_, err = s.react(t.Context(), live, r.GetReportId(), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("e"))
+		_, err = s.react(t.Context(), liveLane, r.GetReportId(), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("e"))
 		require.ErrorContains(t, err, "fault")
-		item, err := s.item(t.Context(), live, r.GetReportId())
+		item, err := s.item(t.Context(), liveLane, r.GetReportId())
 		require.NoError(t, err)
 		require.Zero(t, item.GetReaction())
 	})
@@ -213,15 +213,15 @@ func TestCancelledCallWritesNothing(t *testing.T) {
 	s := newStore(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, s.publish(ctx, queued(hexID(t))), context.Canceled)
-	require.Zero(t, contents(t, s)["outbox"])
+	require.ErrorIs(t, s.publish(ctx, sampleRow(newID(t))), context.Canceled)
+	require.Zero(t, rowCounts(t, s)["outbox"])
 }
 
 func TestFullDiskLosesNothingAndSaysSo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.db")
 	s := storeAt(t, path)
 	ctx := t.Context()
-	kept := queued(hexID(t))
+	kept := sampleRow(newID(t))
 	require.NoError(t, s.publish(ctx, kept))
 	var pages int
 	require.NoError(t, s.write.QueryRow(`PRAGMA page_count`).Scan(&pages))
@@ -231,10 +231,10 @@ func TestFullDiskLosesNothingAndSaysSo(t *testing.T) {
 	var stored []string
 	var full error
 	for i := 0; full == nil; i++ {
-		d, r := sent(t, live, uint64(i+1), hexID(t), fmt.Sprintf("件名%d", i))
-		r.Summary = strings.Repeat(hexID(t), 20)
+		d, r := sampleDelivery(t, liveLane, uint64(i+1), newID(t), fmt.Sprintf("件名%d", i))
+		r.Summary = strings.Repeat(newID(t), 20)
 		var isNew bool
-		if isNew, full = s.receive(ctx, live, d, r, nil, nil); full == nil {
+		if isNew, full = s.receive(ctx, liveLane, d, r, nil, nil); full == nil {
 			stored = append(stored, r.GetReportId())
 		} else {
 			require.False(t, isNew)
@@ -242,13 +242,13 @@ func TestFullDiskLosesNothingAndSaysSo(t *testing.T) {
 	}
 	requireBilingual(t, full, errDiskFull)
 	require.Contains(t, full.Error(), path)
-	was := contents(t, s)
+	was := rowCounts(t, s)
 	_, err = s.addPart(ctx, &pb.Part{Name: "a"}, bytes.NewReader(make([]byte, 3*chunkSize)), 1<<30)
 	requireBilingual(t, err, errDiskFull)
-	big := queued(hexID(t))
+	big := sampleRow(newID(t))
 	big.report = make([]byte, 1<<20)
 	requireBilingual(t, s.publish(ctx, big), errDiskFull)
-	require.Equal(t, was, contents(t, s))
+	require.Equal(t, was, rowCounts(t, s))
 
 	_, err = s.write.Exec(`PRAGMA max_page_count = 1000000`)
 	require.NoError(t, err)
@@ -258,10 +258,10 @@ func TestFullDiskLosesNothingAndSaysSo(t *testing.T) {
 	_, err = s.outboxRow(ctx, kept.reportID)
 	require.NoError(t, err)
 	for _, id := range stored {
-		_, _, err := s.reportOf(ctx, live, id)
+		_, _, err := s.reportOf(ctx, liveLane, id)
 		require.NoError(t, err)
 	}
-	rows, err := s.list(ctx, live, 0, 500)
+	rows, err := s.list(ctx, liveLane, 0, 500)
 	require.NoError(t, err)
 	require.Len(t, rows, len(stored))
 }
@@ -336,20 +336,20 @@ func TestDamageIsFoundAndNeverServed(t *testing.T) {
 	whole := filepath.Join(t.TempDir(), "node.db")
 	s := storeAt(t, whole)
 	ctx := t.Context()
-	data := make([]byte, 2*chunkSize)
+	data := make([]byte, chunkSize/4)
 	for i := range data {
 		data[i] = byte(rand.Uint32())
 	}
 	part, err := s.addPart(ctx, &pb.Part{Name: "a"}, bytes.NewReader(data), 1<<30)
 	require.NoError(t, err)
 	ids := map[string]bool{}
-	for i := range 60 {
-		d, r := sent(t, live, uint64(i+1), hexID(t), "件名 "+strings.Repeat("evil.example ", 30))
-		_, err := s.receive(ctx, live, d, r, []*pb.Part{part}, nil)
+	for i := range 25 {
+		d, r := sampleDelivery(t, liveLane, uint64(i+1), newID(t), "件名 "+strings.Repeat("evil.example ", 30))
+		_, err := s.receive(ctx, liveLane, d, r, []*pb.Part{part}, nil)
 		require.NoError(t, err)
 		ids[r.GetReportId()] = true
 	}
-	row := queued(hexID(t))
+	row := sampleRow(newID(t))
 	require.NoError(t, s.publish(ctx, row))
 	require.NoError(t, s.Close())
 	good, err := os.ReadFile(whole)
@@ -377,14 +377,14 @@ func TestDamageIsFoundAndNeverServed(t *testing.T) {
 				err = e
 			}
 		}
-		rows, e := s.list(ctx, live, 0, 500)
+		rows, e := s.list(ctx, liveLane, 0, 500)
 		fail(e)
 		for _, r := range rows {
 			require.True(t, ids[r.item.GetReport()], what)
 			require.True(t, strings.HasPrefix(r.item.GetTitle(), "件名 evil.example "), what)
 		}
 		for id := range ids {
-			report, _, e := s.reportOf(ctx, live, id)
+			report, _, e := s.reportOf(ctx, liveLane, id)
 			fail(e)
 			if e == nil {
 				require.Equal(t, id, report.GetReportId(), what)
@@ -426,7 +426,7 @@ func TestDamageIsFoundAndNeverServed(t *testing.T) {
 		}
 		require.Error(t, try(fmt.Sprintf("page %d zeroed", at/page+1), bad))
 	}
-	for range 150 {
+	for range 100 {
 		bad := bytes.Clone(good)
 		bit := rand.IntN(8 * len(bad))
 		bad[bit/8] ^= 1 << (bit % 8)

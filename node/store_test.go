@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	live     = pb.Lane_LANE_LIVE
-	exercise = pb.Lane_LANE_EXERCISE
+	liveLane     = pb.Lane_LANE_LIVE
+	exerciseLane = pb.Lane_LANE_EXERCISE
 )
 
 func newStore(t testing.TB) *store {
@@ -43,7 +43,7 @@ func storeAt(t testing.TB, path string) *store {
 	return s
 }
 
-func hexID(t testing.TB) string {
+func newID(t testing.TB) string {
 	t.Helper()
 	b := make([]byte, 16)
 	_, err := rand.Read(b)
@@ -51,8 +51,8 @@ func hexID(t testing.TB) string {
 	return hex.EncodeToString(b)
 }
 
-// sent makes a report with a title and the delivery that brings it.
-func sent(t testing.TB, lane pb.Lane, sequence uint64, id, title string) (*pb.Delivery, *pb.Report) {
+// sampleDelivery makes a report with a title and the delivery that brings it.
+func sampleDelivery(t testing.TB, lane pb.Lane, sequence uint64, id, title string) (*pb.Delivery, *pb.Report) {
 	t.Helper()
 	r := &pb.Report{
 		ReportId: id, CaseId: id, Sequence: 1, Lane: lane, Tlp: pb.TlpLabel_TLP_LABEL_AMBER_STRICT, Title: title,
@@ -72,9 +72,9 @@ func wrapped(t testing.TB, sequence uint64, r *pb.Report) *pb.Delivery {
 	}
 }
 
-func queued(id string) outboxRow {
+func sampleRow(id string) outboxRow {
 	return outboxRow{
-		reportID: id, caseID: id, sequence: 1, lane: live, label: "TLP:GREEN", title: "不審な通信", requestID: "request-" + id,
+		reportID: id, caseID: id, sequence: 1, lane: liveLane, label: "TLP:GREEN", title: "不審な通信", requestID: "request-" + id,
 		publishTime: time.Unix(1_800_000_000, 0), report: []byte("report " + id), envelope: []byte("envelope " + id),
 	}
 }
@@ -92,9 +92,9 @@ func requireBilingual(t testing.TB, err, kind error) {
 	require.False(t, strings.ContainsFunc(e.Error(), func(r rune) bool { return unicode.Is(unicode.Hiragana, r) }), e.Error())
 }
 
-// contents counts the rows of every table, to show that nothing was left
+// rowCounts counts the rows of every table, to show that nothing was left
 // behind.
-func contents(t testing.TB, s *store) map[string]int {
+func rowCounts(t testing.TB, s *store) map[string]int {
 	t.Helper()
 	names, err := s.write.Query(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE '%_words_%'`)
 	require.NoError(t, err)
@@ -194,8 +194,8 @@ func TestPartIsStoredOnceAndReadBack(t *testing.T) {
 		require.NoError(t, iotest.TestReader(in, data))
 		require.NoError(t, in.Close())
 	}
-	require.Equal(t, 5, contents(t, s)["parts"])
-	require.Equal(t, 1+1+1+2+4, contents(t, s)["chunks"])
+	require.Equal(t, 5, rowCounts(t, s)["parts"])
+	require.Equal(t, 1+1+1+2+4, rowCounts(t, s)["chunks"])
 	_, err := s.partReader(t.Context(), make([]byte, 32))
 	requireBilingual(t, err, errNotFound)
 }
@@ -220,8 +220,8 @@ func TestPartThatFailsLeavesNothing(t *testing.T) {
 	_, err = s.addPart(ctx, meta, io.MultiReader(bytes.NewReader(big), readerFunc(func([]byte) (int, error) { cancel(); return 0, nil }), bytes.NewReader(big)), 1<<30)
 	require.ErrorIs(t, err, context.Canceled)
 
-	require.Zero(t, contents(t, s)["parts"])
-	require.Zero(t, contents(t, s)["chunks"])
+	require.Zero(t, rowCounts(t, s)["parts"])
+	require.Zero(t, rowCounts(t, s)["chunks"])
 }
 
 type readerFunc func([]byte) (int, error)
@@ -243,14 +243,14 @@ func TestOnlyUnusedPartsAreDropped(t *testing.T) {
 	}
 	s.now = func() time.Time { return time.Unix(1000, 0) }
 	published, received, drilled, unused, again := add("published"), add("received"), add("drilled"), add("unused"), add("again")
-	row := queued(hexID(t))
+	row := sampleRow(newID(t))
 	row.parts = [][]byte{published.GetDigest(), published.GetDigest()}
 	require.NoError(t, s.publish(t.Context(), row))
-	d, r := sent(t, live, 1, hexID(t), "a")
-	_, err := s.receive(t.Context(), live, d, r, []*pb.Part{received}, nil)
+	d, r := sampleDelivery(t, liveLane, 1, newID(t), "a")
+	_, err := s.receive(t.Context(), liveLane, d, r, []*pb.Part{received}, nil)
 	require.NoError(t, err)
-	d, r = sent(t, exercise, 1, hexID(t), "a")
-	_, err = s.receive(t.Context(), exercise, d, r, []*pb.Part{drilled}, nil)
+	d, r = sampleDelivery(t, exerciseLane, 1, newID(t), "a")
+	_, err = s.receive(t.Context(), exerciseLane, d, r, []*pb.Part{drilled}, nil)
 	require.NoError(t, err)
 	s.now = func() time.Time { return time.Unix(2000, 0) }
 	add("again")
@@ -271,7 +271,7 @@ func TestOnlyUnusedPartsAreDropped(t *testing.T) {
 func TestPublishedReportIsKeptAsItIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.db")
 	s := storeAt(t, path)
-	row := queued(hexID(t))
+	row := sampleRow(newID(t))
 	require.NoError(t, s.publish(t.Context(), row))
 	require.NoError(t, s.Close())
 
@@ -284,37 +284,37 @@ func TestPublishedReportIsKeptAsItIs(t *testing.T) {
 	item, err := s.outboxItem(t.Context(), row.reportID[:6])
 	require.NoError(t, err)
 	require.True(t, proto.Equal(&pb.OutboxItem{
-		Report: row.reportID, Case: row.caseID, Seq: 1, Tlp: "TLP:GREEN", Title: "不審な通信", Lane: live,
+		Report: row.reportID, Case: row.caseID, Seq: 1, Tlp: "TLP:GREEN", Title: "不審な通信", Lane: liveLane,
 		State: pb.OutboxState_OUTBOX_STATE_QUEUED, PublishTime: timestamppb.New(row.publishTime),
 	}, item), item)
 }
 
 func TestPublishRefusesWhatIsThere(t *testing.T) {
 	s := newStore(t)
-	first := queued(hexID(t))
+	first := sampleRow(newID(t))
 	require.NoError(t, s.publish(t.Context(), first))
 
-	other := queued(hexID(t))
+	other := sampleRow(newID(t))
 	other.requestID = first.requestID
 	requireBilingual(t, s.publish(t.Context(), other), errDuplicate)
-	other = queued(hexID(t))
+	other = sampleRow(newID(t))
 	other.caseID = first.caseID
 	requireBilingual(t, s.publish(t.Context(), other), errDuplicate)
-	other = queued(first.reportID)
-	other.caseID, other.requestID = hexID(t), "other"
+	other = sampleRow(first.reportID)
+	other.caseID, other.requestID = newID(t), "other"
 	requireBilingual(t, s.publish(t.Context(), other), errDuplicate)
-	other = queued("NOT-AN-ID")
+	other = sampleRow("NOT-AN-ID")
 	requireBilingual(t, s.publish(t.Context(), other), errInvalid)
-	other = queued(hexID(t))
+	other = sampleRow(newID(t))
 	other.parts = [][]byte{make([]byte, 32)}
 	requireBilingual(t, s.publish(t.Context(), other), errNotFound)
-	require.Equal(t, 1, contents(t, s)["outbox"])
+	require.Equal(t, 1, rowCounts(t, s)["outbox"])
 }
 
 func TestOutboxStatesGoOneWay(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
-	accepted, refused := queued(hexID(t)), queued(hexID(t))
+	accepted, refused := sampleRow(newID(t)), sampleRow(newID(t))
 	require.NoError(t, s.publish(ctx, accepted))
 	require.NoError(t, s.publish(ctx, refused))
 	plan := &pb.Plan{DirectoryRevision: 7, Copies: []*pb.Copy{{Member: "mlit"}}}
@@ -326,7 +326,7 @@ func TestOutboxStatesGoOneWay(t *testing.T) {
 	requireBilingual(t, s.markRefused(ctx, accepted.reportID, refusal), errState)
 	requireBilingual(t, s.markAccepted(ctx, refused.reportID, nil, plan, at), errState)
 	requireBilingual(t, s.markDelayed(ctx, refused.reportID, "", at), errState)
-	requireBilingual(t, s.markDelayed(ctx, hexID(t), "", at), errNotFound)
+	requireBilingual(t, s.markDelayed(ctx, newID(t), "", at), errNotFound)
 
 	item, err := s.outboxItem(ctx, accepted.reportID)
 	require.NoError(t, err)
@@ -356,7 +356,7 @@ func TestDelayedReportWaitsAndDoesNotBlockOtherCases(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ok)
 
-	first, second, other := queued(hexID(t)), queued(hexID(t)), queued(hexID(t))
+	first, second, other := sampleRow(newID(t)), sampleRow(newID(t)), sampleRow(newID(t))
 	second.caseID = first.caseID
 	second.sequence, err = s.nextSequence(ctx, first.caseID)
 	require.NoError(t, err)
@@ -407,7 +407,7 @@ func TestOutboxPagesNewestFirstWithoutGapOrRepeat(t *testing.T) {
 	s := newStore(t)
 	var want []string
 	for range 7 {
-		row := queued(hexID(t))
+		row := sampleRow(newID(t))
 		require.NoError(t, s.publish(t.Context(), row))
 		want = append([]string{row.reportID}, want...)
 	}
@@ -420,7 +420,7 @@ func TestOutboxPagesNewestFirstWithoutGapOrRepeat(t *testing.T) {
 			got = append(got, item.GetReport())
 		}
 		// What is published meanwhile does not move the pages.
-		require.NoError(t, s.publish(t.Context(), queued(hexID(t))))
+		require.NoError(t, s.publish(t.Context(), sampleRow(newID(t))))
 		token = next
 	}
 	require.Equal(t, want, got)
@@ -436,29 +436,29 @@ func TestReceivedReportIsKeptAsItIs(t *testing.T) {
 	ctx := t.Context()
 	part, err := s.addPart(ctx, &pb.Part{Name: "ioc.json"}, strings.NewReader("{}"), 10)
 	require.NoError(t, err)
-	d, r := sent(t, live, 12, hexID(t), "ランサムウェア")
+	d, r := sampleDelivery(t, liveLane, 12, newID(t), "ランサムウェア")
 	r.Summary = "端末3台"
-	isNew, err := s.receive(ctx, live, d, r, []*pb.Part{part}, nil)
+	isNew, err := s.receive(ctx, liveLane, d, r, []*pb.Part{part}, nil)
 	require.NoError(t, err)
 	require.True(t, isNew)
 	require.NoError(t, s.Close())
 
 	s = storeAt(t, path)
-	item, err := s.item(ctx, live, strings.ToUpper(r.GetReportId()[:6]))
+	item, err := s.item(ctx, liveLane, strings.ToUpper(r.GetReportId()[:6]))
 	require.NoError(t, err)
 	require.NotNil(t, item.GetStoreTime())
 	item.StoreTime = nil
 	require.True(t, proto.Equal(&pb.InboxItem{
 		Report: r.GetReportId(), Case: r.GetCaseId(), Seq: 1, Tlp: "TLP:AMBER+STRICT", Title: "ランサムウェア", Text: "端末3台",
-		Source: "terminal-a", SourceName: "東ターミナル", Lane: live, Persons: []string{"sato"}, AcceptTime: d.GetAcceptTime(),
+		Source: "terminal-a", SourceName: "東ターミナル", Lane: liveLane, Persons: []string{"sato"}, AcceptTime: d.GetAcceptTime(),
 		Restrictions: r.GetRestrictions(), Stage: r.GetStage(), Parts: []*pb.Part{part},
 	}, item), item)
-	gotReport, gotDelivery, err := s.reportOf(ctx, live, r.GetReportId())
+	gotReport, gotDelivery, err := s.reportOf(ctx, liveLane, r.GetReportId())
 	require.NoError(t, err)
 	require.True(t, proto.Equal(d, gotDelivery))
 	r.Summary = ""
 	require.True(t, proto.Equal(r, gotReport), "the report is read from the signed bytes")
-	last, err := s.lastDelivery(ctx, live)
+	last, err := s.lastDelivery(ctx, liveLane)
 	require.NoError(t, err)
 	require.Equal(t, uint64(12), last)
 }
@@ -466,48 +466,48 @@ func TestReceivedReportIsKeptAsItIs(t *testing.T) {
 func TestReportReceivedAgainIsShownOnce(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
-	d, r := sent(t, live, 1, hexID(t), "最初の件名")
-	isNew, err := s.receive(ctx, live, d, r, nil, nil)
+	d, r := sampleDelivery(t, liveLane, 1, newID(t), "最初の件名")
+	isNew, err := s.receive(ctx, liveLane, d, r, nil, nil)
 	require.NoError(t, err)
 	require.True(t, isNew)
-	_, err = s.react(ctx, live, r.GetReportId(), pb.Reaction_REACTION_AFFECTED, "sato", time.Now(), []byte("e"))
+	_, err = s.react(ctx, liveLane, r.GetReportId(), pb.Reaction_REACTION_AFFECTED, "sato", time.Now(), []byte("e"))
 	require.NoError(t, err)
 
-	d2, r2 := sent(t, live, 2, r.GetReportId(), "別の件名")
-	isNew, err = s.receive(ctx, live, d2, r2, nil, nil)
+	d2, r2 := sampleDelivery(t, liveLane, 2, r.GetReportId(), "別の件名")
+	isNew, err = s.receive(ctx, liveLane, d2, r2, nil, nil)
 	require.NoError(t, err)
 	require.False(t, isNew)
-	rows, err := s.list(ctx, live, 0, 0)
+	rows, err := s.list(ctx, liveLane, 0, 0)
 	require.NoError(t, err)
 	require.Len(t, rows, 1)
 	require.Equal(t, "最初の件名", rows[0].item.GetTitle())
 	require.Equal(t, pb.Reaction_REACTION_AFFECTED, rows[0].item.GetReaction())
-	items, _, err := s.search(ctx, live, "別の", 0, "")
+	items, _, err := s.search(ctx, liveLane, "別の", 0, "")
 	require.NoError(t, err)
 	require.Empty(t, items)
-	last, err := s.lastDelivery(ctx, live)
+	last, err := s.lastDelivery(ctx, liveLane)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), last, "the place in the stream is seen all the same")
-	isNew, err = s.receive(ctx, live, d, r, nil, nil)
+	isNew, err = s.receive(ctx, liveLane, d, r, nil, nil)
 	require.NoError(t, err)
 	require.False(t, isNew)
-	last, err = s.lastDelivery(ctx, live)
+	last, err = s.lastDelivery(ctx, liveLane)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), last, "the mark never goes back")
 }
 
 func TestRejectedDeliveryMovesTheMarkAndAnswers(t *testing.T) {
 	s := newStore(t)
-	d, _ := sent(t, exercise, 9, hexID(t), "a")
-	require.NoError(t, s.reject(t.Context(), exercise, d, []byte("rejected")))
-	last, err := s.lastDelivery(t.Context(), exercise)
+	d, _ := sampleDelivery(t, exerciseLane, 9, newID(t), "a")
+	require.NoError(t, s.reject(t.Context(), exerciseLane, d, []byte("rejected")))
+	last, err := s.lastDelivery(t.Context(), exerciseLane)
 	require.NoError(t, err)
 	require.Equal(t, uint64(9), last)
 	out, ok, err := s.nextReceipt(t.Context())
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, receiptOut{id: 1, lane: exercise, reportID: d.GetReportId(), envelope: []byte("rejected")}, out)
-	rows, err := s.list(t.Context(), exercise, 0, 0)
+	require.Equal(t, receiptOut{id: 1, lane: exerciseLane, reportID: d.GetReportId(), envelope: []byte("rejected")}, out)
+	rows, err := s.list(t.Context(), exerciseLane, 0, 0)
 	require.NoError(t, err)
 	require.Empty(t, rows)
 }
@@ -516,14 +516,14 @@ func TestInboxFollowsFromARow(t *testing.T) {
 	s := newStore(t)
 	var want, got []string
 	for i := range 5 {
-		d, r := sent(t, live, uint64(i+1), hexID(t), "a")
-		_, err := s.receive(t.Context(), live, d, r, nil, nil)
+		d, r := sampleDelivery(t, liveLane, uint64(i+1), newID(t), "a")
+		_, err := s.receive(t.Context(), liveLane, d, r, nil, nil)
 		require.NoError(t, err)
 		want = append(want, r.GetReportId())
 	}
 	after := int64(0)
 	for {
-		rows, err := s.list(t.Context(), live, after, 2)
+		rows, err := s.list(t.Context(), liveLane, after, 2)
 		require.NoError(t, err)
 		if len(rows) == 0 {
 			break
@@ -540,20 +540,20 @@ func TestInboxFollowsFromARow(t *testing.T) {
 func TestReactionsQueueTheirReceiptsInOrder(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
-	d, r := sent(t, live, 1, hexID(t), "a")
-	_, err := s.receive(ctx, live, d, r, nil, nil)
+	d, r := sampleDelivery(t, liveLane, 1, newID(t), "a")
+	_, err := s.receive(ctx, liveLane, d, r, nil, nil)
 	require.NoError(t, err)
-	_, err = s.react(ctx, live, hexID(t), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("x"))
+	_, err = s.react(ctx, liveLane, newID(t), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("x"))
 	requireBilingual(t, err, errNotFound)
 	c, err := s.counts(ctx)
 	require.NoError(t, err)
 	require.Equal(t, storeCounts{received: 1, unacknowledged: 1}, c)
 
-	first, err := s.react(ctx, live, r.GetReportId(), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("1"))
+	first, err := s.react(ctx, liveLane, r.GetReportId(), pb.Reaction_REACTION_SEEN, "sato", time.Now(), []byte("1"))
 	require.NoError(t, err)
-	second, err := s.react(ctx, live, r.GetReportId(), pb.Reaction_REACTION_HANDLED, "sato", time.Now(), []byte("2"))
+	second, err := s.react(ctx, liveLane, r.GetReportId(), pb.Reaction_REACTION_HANDLED, "sato", time.Now(), []byte("2"))
 	require.NoError(t, err)
-	item, err := s.item(ctx, live, r.GetReportId())
+	item, err := s.item(ctx, liveLane, r.GetReportId())
 	require.NoError(t, err)
 	require.Equal(t, pb.Reaction_REACTION_HANDLED, item.GetReaction())
 	c, err = s.counts(ctx)
@@ -564,7 +564,7 @@ func TestReactionsQueueTheirReceiptsInOrder(t *testing.T) {
 		out, ok, err := s.nextReceipt(ctx)
 		require.NoError(t, err)
 		require.True(t, ok)
-		require.Equal(t, receiptOut{id: id, lane: live, reportID: r.GetReportId(), envelope: []byte{byte('1' + i)}}, out)
+		require.Equal(t, receiptOut{id: id, lane: liveLane, reportID: r.GetReportId(), envelope: []byte{byte('1' + i)}}, out)
 		waits, err := s.receiptWaits(ctx, id)
 		require.NoError(t, err)
 		require.True(t, waits)
@@ -584,27 +584,27 @@ func TestStartOfAnIDIsEnoughWhenItIsUnique(t *testing.T) {
 	ctx := t.Context()
 	one, two := "abcdef00"+strings.Repeat("0", 24), "abcdef01"+strings.Repeat("0", 24)
 	for i, id := range []string{one, two} {
-		d, r := sent(t, live, uint64(i+1), id, "a")
-		_, err := s.receive(ctx, live, d, r, nil, nil)
+		d, r := sampleDelivery(t, liveLane, uint64(i+1), id, "a")
+		_, err := s.receive(ctx, liveLane, d, r, nil, nil)
 		require.NoError(t, err)
 	}
-	row := queued(one)
+	row := sampleRow(one)
 	require.NoError(t, s.publish(ctx, row))
-	own := queued("abcdee" + strings.Repeat("0", 26))
+	own := sampleRow("abcdee" + strings.Repeat("0", 26))
 	require.NoError(t, s.publish(ctx, own))
 
 	for prefix, want := range map[string]error{
 		"abcdef": errAmbiguous, "ABCDEF0": errAmbiguous, "abcdef1": errNotFound, "abcde": errInvalid, "": errInvalid,
 		"abcdeg": errInvalid, "' OR 1=1": errInvalid, one + "0": errInvalid, "%bcdef": errInvalid, "abcdef0港": errInvalid,
 	} {
-		_, err := s.item(ctx, live, prefix)
+		_, err := s.item(ctx, liveLane, prefix)
 		requireBilingual(t, err, want)
 		_, err = s.resolve(ctx, prefix)
 		requireBilingual(t, err, want)
-		_, _, err = s.reportOf(ctx, live, prefix)
+		_, _, err = s.reportOf(ctx, liveLane, prefix)
 		requireBilingual(t, err, want)
 	}
-	item, err := s.item(ctx, live, " abcdef00 ")
+	item, err := s.item(ctx, liveLane, " abcdef00 ")
 	require.NoError(t, err)
 	require.Equal(t, one, item.GetReport())
 	id, err := s.resolve(ctx, "abcdef00")
@@ -620,9 +620,9 @@ func TestStartOfAnIDIsEnoughWhenItIsUnique(t *testing.T) {
 func TestLanesNeverMix(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
-	id := hexID(t)
-	real, realReport := sent(t, live, 5, id, "実の通信障害")
-	drill, drillReport := sent(t, exercise, 3, id, "訓練の通信障害 203.0.113.7")
+	id := newID(t)
+	real, realReport := sampleDelivery(t, liveLane, 5, id, "実の通信障害")
+	drill, drillReport := sampleDelivery(t, exerciseLane, 3, id, "訓練の通信障害 203.0.113.7")
 	for _, x := range []struct {
 		d *pb.Delivery
 		r *pb.Report
@@ -631,14 +631,14 @@ func TestLanesNeverMix(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, isNew, "the same id in both lanes is two reports")
 	}
-	_, err := s.react(ctx, exercise, id, pb.Reaction_REACTION_AFFECTED, "sato", time.Now(), []byte("e"))
+	_, err := s.react(ctx, exerciseLane, id, pb.Reaction_REACTION_AFFECTED, "sato", time.Now(), []byte("e"))
 	require.NoError(t, err)
 
 	for lane, want := range map[pb.Lane]struct {
 		title    string
 		last     uint64
 		reaction pb.Reaction
-	}{live: {"実の通信障害", 5, 0}, exercise: {"訓練の通信障害 203.0.113.7", 3, pb.Reaction_REACTION_AFFECTED}} {
+	}{liveLane: {"実の通信障害", 5, 0}, exerciseLane: {"訓練の通信障害 203.0.113.7", 3, pb.Reaction_REACTION_AFFECTED}} {
 		item, err := s.item(ctx, lane, id)
 		require.NoError(t, err)
 		require.Equal(t, want.title, item.GetTitle())
@@ -660,10 +660,10 @@ func TestLanesNeverMix(t *testing.T) {
 		require.Len(t, items, 1)
 		require.Equal(t, lane, items[0].GetLane())
 	}
-	items, _, err := s.search(ctx, live, "訓練", 0, "")
+	items, _, err := s.search(ctx, liveLane, "訓練", 0, "")
 	require.NoError(t, err)
 	require.Empty(t, items)
-	items, _, err = s.search(ctx, live, "203.0.113.7", 0, "")
+	items, _, err = s.search(ctx, liveLane, "203.0.113.7", 0, "")
 	require.NoError(t, err)
 	require.Empty(t, items)
 	c, err := s.counts(ctx)
@@ -674,24 +674,24 @@ func TestLanesNeverMix(t *testing.T) {
 func TestAReportOfTheOtherLaneIsNotStored(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
-	empty := contents(t, s)
-	d, r := sent(t, exercise, 1, hexID(t), "a")
-	_, err := s.receive(ctx, live, d, r, nil, nil)
+	empty := rowCounts(t, s)
+	d, r := sampleDelivery(t, exerciseLane, 1, newID(t), "a")
+	_, err := s.receive(ctx, liveLane, d, r, nil, nil)
 	requireBilingual(t, err, errInvalid)
-	d.Lane = live
-	_, err = s.receive(ctx, live, d, r, nil, nil)
+	d.Lane = liveLane
+	_, err = s.receive(ctx, liveLane, d, r, nil, nil)
 	requireBilingual(t, err, errInvalid)
-	_, err = s.receive(ctx, exercise, d, r, nil, nil)
+	_, err = s.receive(ctx, exerciseLane, d, r, nil, nil)
 	requireBilingual(t, err, errInvalid)
-	require.Equal(t, empty, contents(t, s))
+	require.Equal(t, empty, rowCounts(t, s))
 }
 
 func TestNoOtherLaneThanTheTwo(t *testing.T) {
 	s := newStore(t)
 	ctx := t.Context()
 	for _, lane := range []pb.Lane{pb.Lane_LANE_UNSPECIFIED, 3, -1} {
-		d, r := sent(t, lane, 1, hexID(t), "a")
-		row := queued(hexID(t))
+		d, r := sampleDelivery(t, lane, 1, newID(t), "a")
+		row := sampleRow(newID(t))
 		row.lane = lane
 		_, receiveErr := s.receive(ctx, lane, d, r, nil, nil)
 		_, lastErr := s.lastDelivery(ctx, lane)
@@ -767,11 +767,11 @@ func TestManyCallersAtOnce(t *testing.T) {
 			errs <- func() error {
 				for i := range each {
 					id := fmt.Sprintf("%016x%016x", c, i)
-					d, r := sent(t, live, uint64(c*each+i+1), id, "並行")
-					if _, err := s.receive(t.Context(), live, d, r, nil, nil); err != nil {
+					d, r := sampleDelivery(t, liveLane, uint64(c*each+i+1), id, "並行")
+					if _, err := s.receive(t.Context(), liveLane, d, r, nil, nil); err != nil {
 						return err
 					}
-					if err := s.publish(t.Context(), queued(id)); err != nil {
+					if err := s.publish(t.Context(), sampleRow(id)); err != nil {
 						return err
 					}
 				}
@@ -781,7 +781,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 		go func() {
 			errs <- func() error {
 				for range each {
-					if _, _, err := s.search(t.Context(), live, "並行", 10, ""); err != nil {
+					if _, _, err := s.search(t.Context(), liveLane, "並行", 10, ""); err != nil {
 						return err
 					}
 					if _, err := s.counts(t.Context()); err != nil {

@@ -58,11 +58,12 @@ func (a *app) serve(ctx context.Context, d served, about func() readiness) error
 
 	select {
 	case err := <-ended:
+		a.notify(daemon.SdNotifyStopping)
 		return a.stopped(ctx, err)
 	case <-ctx.Done():
+		a.notify(daemon.SdNotifyStopping)
+		return a.stopped(ctx, <-ended)
 	}
-	a.notify(daemon.SdNotifyStopping)
-	return a.stopped(ctx, <-ended)
 }
 
 func (a *app) announce(r readiness) error {

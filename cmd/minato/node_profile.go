@@ -185,15 +185,17 @@ func readProfile(path string) (*pb.Profile, error) {
 
 // badTOML points at the line of a file that go-toml could not take.
 func badTOML(flag, path string, err error) error {
-	line := 0
-	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
-		line, _ = e.Position()
-	} else if e, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(e.Errors) > 0 {
-		line, _ = e.Errors[0].Position()
+	// A strict error wraps decode errors, so it is looked for first.
+	if e, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(e.Errors) > 0 {
+		line, _ := e.Errors[0].Position()
 		key := strings.Join(e.Errors[0].Key(), ".")
 		return usage(
 			textf("--%s %s の %d 行目: %q という項目はありません", "--%s %s line %d: there is no key %q", flag, plain(path), line, cut(plain(key), 60)),
 			Text{"項目名を直すか、行を消してください", "correct the key or delete the line"})
+	}
+	line := 0
+	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, _ = e.Position()
 	}
 	return usage(
 		textf("--%s %s の %d 行目を読めません: %s", "--%s %s: cannot read line %d: %s", flag, plain(path), line, plain(err.Error())),

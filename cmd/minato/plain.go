@@ -74,15 +74,12 @@ func escapeUnsafe(s string, escape func(rune) string) string {
 // defang makes an indicator harmless to click on.
 func defang(value string) string {
 	value = plain(value)
-	if rest, ok := cutPrefixFold(value, "http"); ok {
-		value = "hxxp" + rest
-	}
-	// Only the host is changed; the dots of a path or file name say nothing.
+	// Only scheme and host are changed; the dots of a path say nothing.
 	scheme, rest, found := strings.Cut(value, "://")
-	if !found {
-		scheme, rest = "", value
+	if found {
+		scheme = strings.Replace(strings.ToLower(scheme), "http", "hxxp", 1) + "[://]"
 	} else {
-		scheme += "[://]"
+		scheme, rest = "", value
 	}
 	host, tail := rest, ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -90,13 +87,6 @@ func defang(value string) string {
 	}
 	host = strings.NewReplacer(".", "[.]", "@", "[@]").Replace(host)
 	return scheme + host + tail
-}
-
-func cutPrefixFold(s, prefix string) (string, bool) {
-	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
-		return s, false
-	}
-	return s[len(prefix):], true
 }
 
 // fileName turns the name of a part into one that is safe to create: no path,

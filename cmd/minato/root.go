@@ -67,6 +67,7 @@ func (a *app) command(use string, is about, args cobra.PositionalArgs, run func(
 func (a *app) group(use string, is about) *cobra.Command {
 	c := a.describe(use, is)
 	c.Args = cobra.ArbitraryArgs
+	c.SuggestionsMinimumDistance = 2
 	// Otherwise an unknown command would be reported as an unknown flag of it.
 	c.FParseErrWhitelist.UnknownFlags = true
 	c.RunE = func(c *cobra.Command, args []string) error {

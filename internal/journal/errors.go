@@ -84,3 +84,11 @@ func broken(err error) error {
 		Err:          err,
 	}
 }
+
+func inUse(dir string) error {
+	return &Fault{
+		Kind:         ErrInUse,
+		English:      fmt.Sprintf("another process uses the journal in %s; stop the hub that is running first", dir),
+		JapaneseText: fmt.Sprintf("%s の記録は別のプロセスが使用中です。動いているハブを先に停止してください", dir),
+	}
+}

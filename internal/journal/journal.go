@@ -93,9 +93,9 @@ type Journal struct {
 }
 
 const (
-	storeDir = "jetstream"          // made by the server below Config.Dir
+	storeDir = "store"              // the journal: mark and the server's files
 	newDir   = ".incomplete"        // Create works here and renames at the end
-	markFile = "minato-journal"     // says whose the directory is and checks the key
+	markFile = "minato-journal"     // in storeDir; says what this is and checks the key
 	lockFile = "lock"               // held as long as a process works here
 	markHead = "minato journal 1\n" // followed by a MAC and a line end
 )
@@ -142,20 +142,19 @@ func Create(ctx context.Context, cfg Config, first []byte) (err error) {
 	if err := os.WriteFile(filepath.Join(work, markFile), mark(cfg.Key), 0o600); err != nil {
 		return fmt.Errorf("mark the journal: %w", err)
 	}
-	// All is on disk before it gets its name; the mark is renamed last, so a
-	// directory with a mark is a whole journal.
+	// All is on disk before it gets its name, so a named journal is a whole one.
 	if err := newFileSync(work).sync(); err != nil {
 		return fmt.Errorf("sync the new journal: %w", err)
 	}
-	for _, name := range []string{storeDir, markFile} {
-		if err := os.Rename(filepath.Join(work, name), filepath.Join(cfg.Dir, name)); err != nil {
-			return fmt.Errorf("name the new journal: %w", err)
-		}
-		if err := syncPath(cfg.Dir); err != nil {
+	if err := os.Rename(work, filepath.Join(cfg.Dir, storeDir)); err != nil {
+		return fmt.Errorf("name the new journal: %w", err)
+	}
+	for _, dir := range []string{cfg.Dir, filepath.Dir(filepath.Clean(cfg.Dir))} {
+		if err := syncPath(dir); err != nil {
 			return fmt.Errorf("sync the journal's directory: %w", err)
 		}
 	}
-	return syncPath(filepath.Dir(filepath.Clean(cfg.Dir)))
+	return nil
 }
 
 // build starts a server in work, makes the streams and writes the first record.
@@ -213,10 +212,10 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkStreamDirs(cfg.Dir); err != nil {
+	if err := checkStreamDirs(filepath.Join(cfg.Dir, storeDir)); err != nil {
 		return nil, err
 	}
-	if j.server, err = startServer(ctx, cfg, cfg.Dir, limit); err != nil {
+	if j.server, err = startServer(ctx, cfg, filepath.Join(cfg.Dir, storeDir), limit); err != nil {
 		return nil, err
 	}
 	if err := j.server.healthy(); err != nil {
@@ -369,16 +368,9 @@ func onlyOurs(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read journal directory: %w", err)
 	}
-	_, err = os.Lstat(filepath.Join(dir, markFile))
-	marked := err == nil
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == lockFile, name == newDir, name == "lost+found":
-		case name == storeDir && !marked && hasDir(filepath.Join(dir, newDir)):
-			// Create was cut off between its two renames: not a journal yet.
-			if err := os.RemoveAll(filepath.Join(dir, storeDir)); err != nil {
-				return fmt.Errorf("remove what an earlier attempt left: %w", err)
-			}
 		default:
 			return &Fault{
 				Kind:         ErrExists,
@@ -390,11 +382,6 @@ func onlyOurs(dir string) error {
 	return nil
 }
 
-func hasDir(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.IsDir()
-}
-
 // mark is the content of the mark file. Its MAC tells a wrong key before the
 // store is touched.
 func mark(key []byte) []byte {
@@ -404,7 +391,7 @@ func mark(key []byte) []byte {
 }
 
 func checkMark(dir string, key []byte) error {
-	got, err := os.ReadFile(filepath.Join(dir, markFile))
+	got, err := os.ReadFile(filepath.Join(dir, storeDir, markFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Fault{
