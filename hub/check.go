@@ -287,7 +287,7 @@ func checkParts(r *pb.Report, max limits) (bad []rpc.Violation) {
 	}
 	var total uint64
 	seen := map[string]bool{}
-	for _, p := range parts(r) {
+	for _, p := range r.Parts() {
 		total += min(p.GetSize(), uint64(max.parts)+1) // no overflow: a part list is bounded
 		if seen[string(p.GetDigest())] {
 			bad = append(bad, violation("attachments", "PART_TWICE", "同じ添付が二度あります。一つにしてください。", "The same part is there twice. Leave one."))
@@ -321,15 +321,6 @@ func checkPart(field string, p *pb.Part, max limits) (bad []rpc.Violation) {
 		bad = append(bad, violation(field+".name", "NAME_INVALID", "ファイル名にパスを含めないでください。", "A file name must not carry a path."))
 	}
 	return bad
-}
-
-// parts is everything that travels beside a report: its bundle, then its
-// attachments.
-func parts(r *pb.Report) (all []*pb.Part) {
-	if b := r.GetAttackTechnical().GetStixBundle(); b != nil {
-		all = append(all, b)
-	}
-	return append(all, r.GetAttachments()...)
 }
 
 func orReport(path string) string {

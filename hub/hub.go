@@ -14,11 +14,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -45,7 +43,6 @@ type Hub struct {
 	key     ed25519.PrivateKey // signs receipts
 	journal *journal.Journal
 	writes  writer // the journal; tests put faults in between
-	lock    *os.File
 	lanes   map[pb.Lane]*lane
 	locks   keyLocks
 
@@ -107,13 +104,10 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Hub, error) {
 	return h, nil
 }
 
-// openDir takes the directory for this process and reads its keys.
+// openDir reads the keys in the hub's directory.
 func (h *Hub) openDir() (err error) {
 	dir := h.config.Dir
 	if err := ca.CheckDir(dir); err != nil {
-		return err
-	}
-	if h.lock, err = lockDir(dir); err != nil {
 		return err
 	}
 	if h.ca, err = ca.Open(filepath.Join(dir, "ca")); err != nil {
@@ -298,14 +292,10 @@ func (h *Hub) natsAddress() string {
 
 // Close frees the directory. It is safe to call after Run, and alone.
 func (h *Hub) Close() error {
-	var errs []error
-	if h.journal != nil {
-		errs = append(errs, h.journal.Close())
+	if h.journal == nil {
+		return nil
 	}
-	if h.lock != nil {
-		errs = append(errs, h.lock.Close())
-	}
-	return errors.Join(errs...)
+	return h.journal.Close()
 }
 
 func (h *Hub) directory() *directory { return h.dir.Load() }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -95,31 +94,6 @@ func (e *InitError) Error() string {
 // Japanese is the message for people.
 func (e *InitError) Japanese() string {
 	return fmt.Sprintf("%s は空ではありません。既にあるハブは上書きしません。別の --dir を指定するか、このハブを起動してください: minato hub run -c %s", e.Dir, filepath.Join(e.Dir, "hub.toml"))
-}
-
-// lockDir makes sure that one process has the hub open.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "hub.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, &RunningError{Dir: dir}
-	}
-	return f, nil
-}
-
-// RunningError is a hub that another process has open.
-type RunningError struct{ Dir string }
-
-func (e *RunningError) Error() string {
-	return fmt.Sprintf("the hub in %s is already running in another process", e.Dir)
-}
-
-// Japanese is the message for people.
-func (e *RunningError) Japanese() string {
-	return fmt.Sprintf("%s のハブは別のプロセスで動いています。", e.Dir)
 }
 
 func adminSocket(dir string) string { return filepath.Join(dir, "admin.sock") }

@@ -43,14 +43,14 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	release, err := s.lane.parts.claim(from.id.member, parts(s.report))
+	release, err := s.lane.parts.claim(from.id.member, s.report.Parts())
 	if err != nil {
 		return nil, err
 	}
 	a := &pb.ReportAccepted{
 		Lane: s.lane.kind, ReportId: s.report.GetReportId(), CaseId: s.report.GetCaseId(), Sequence: s.report.GetSequence(),
 		Source: from.id.member, SourceName: from.name, SourceNode: from.id.number, RequestId: req.GetRequestId(),
-		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: req.GetEnvelope(), Parts: parts(s.report), Plan: decided,
+		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: req.GetEnvelope(), Parts: s.report.Parts(), Plan: decided,
 		AcceptTime: timestamppb.New(time.Now()),
 	}
 	position, err := h.append(ctx, s.lane, a)

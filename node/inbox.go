@@ -152,7 +152,7 @@ func (n *Node) GetPart(req *pb.GetPartRequest, stream pb.NodeService_GetPartServ
 		return err
 	}
 	named := false
-	for _, p := range reportParts(resp.GetReport()) {
+	for _, p := range resp.GetReport().Parts() {
 		named = named || string(p.GetDigest()) == string(req.GetDigest())
 	}
 	if !named {

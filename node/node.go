@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -137,14 +137,11 @@ func (n *Node) refresh(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := n.refreshOnce(ctx); err != nil {
 			n.log.InfoContext(ctx, "hub not reached for refresh", "err", err)
-			wait.sleep(ctx)
+			pause(ctx, wait.NextBackOff())
 			continue
 		}
-		wait.reset()
-		select {
-		case <-ctx.Done():
-		case <-time.After(refreshEvery):
-		}
+		wait.Reset()
+		pause(ctx, refreshEvery)
 	}
 	return nil
 }
@@ -264,36 +261,18 @@ func (s signal) signal() {
 	*s.ch = make(chan struct{})
 }
 
-// backoff doubles from the first wait to half a minute, with jitter so that
-// nodes do not come back all at once.
-type backoff struct {
-	first time.Duration
-	mu    sync.Mutex
-	next  time.Duration
+// newBackoff doubles its waits from the first to half a minute, with jitter so
+// that nodes do not come back all at once.
+func newBackoff(first time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.Multiplier, b.MaxInterval = first, 2, 30*time.Second
+	return b
 }
 
-const backoffMost = 30 * time.Second
-
-func newBackoff(first time.Duration) *backoff { return &backoff{first: first, next: first} }
-
-func (b *backoff) reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.next = b.first
-}
-
-// take is the next wait.
-func (b *backoff) take() time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	d := b.next/2 + rand.N(b.next/2+1)
-	b.next = min(2*b.next, backoffMost)
-	return d
-}
-
-func (b *backoff) sleep(ctx context.Context) {
+// pause waits, or returns when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(b.take()):
+	case <-time.After(d):
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -30,27 +31,27 @@ func (n *Node) send(ctx context.Context) error {
 			return err // the store has failed
 		}
 		if sent {
-			wait.reset()
+			wait.Reset()
 			continue
 		}
-		pause := time.Minute
+		most := time.Minute
 		if at, queued, err := n.store.nextRetry(ctx); err == nil && queued {
-			pause = max(time.Until(at), 10*time.Millisecond)
+			most = max(time.Until(at), 10*time.Millisecond)
 		}
 		if c, err := n.store.counts(ctx); err == nil && c.receipts > 0 {
-			pause = min(pause, wait.take())
+			most = min(most, wait.NextBackOff())
 		}
 		select {
 		case <-ctx.Done():
 		case <-more:
-		case <-time.After(pause):
+		case <-time.After(most):
 		}
 	}
 	return nil
 }
 
 // sendNext sends one report or one reaction. An error is the store's.
-func (n *Node) sendNext(ctx context.Context, wait *backoff) (sent bool, err error) {
+func (n *Node) sendNext(ctx context.Context, wait *backoff.ExponentialBackOff) (sent bool, err error) {
 	row, ok, err := n.store.nextQueued(ctx)
 	if err != nil {
 		return false, err
@@ -69,7 +70,7 @@ func (n *Node) submit(ctx context.Context, row outboxRow) error {
 	if err := errors.Join(proto.Unmarshal(row.envelope, env), proto.Unmarshal(row.report, r)); err != nil {
 		return fmt.Errorf("read report from outbox: %w", err)
 	}
-	for _, p := range reportParts(r) {
+	for _, p := range r.Parts() {
 		if err := n.uploadPart(ctx, row.lane, p); err != nil {
 			return err
 		}
@@ -114,7 +115,7 @@ func (n *Node) openSubmitReceipt(env *pb.Envelope, row outboxRow) (*pb.SubmitRec
 
 // settle records what became of one try: refused for good and set aside with
 // the reasons, or to be tried again.
-func (n *Node) settle(ctx context.Context, row outboxRow, err error, wait *backoff) error {
+func (n *Node) settle(ctx context.Context, row outboxRow, err error, wait *backoff.ExponentialBackOff) error {
 	if err == nil {
 		n.state.deny(nil)
 		return nil
@@ -129,7 +130,7 @@ func (n *Node) settle(ctx context.Context, row outboxRow, err error, wait *backo
 	}
 	n.state.deny(err)
 	n.log.InfoContext(ctx, "report waits for the hub", "report", row.reportID, "err", err)
-	return n.store.markDelayed(ctx, row.reportID, reasonOf(err), time.Now().Add(wait.take()))
+	return n.store.markDelayed(ctx, row.reportID, reasonOf(err), time.Now().Add(wait.NextBackOff()))
 }
 
 // final is a refusal that a retry cannot change. A part that the hub no longer

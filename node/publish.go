@@ -88,7 +88,7 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 		label: tlp.Label(r.GetTlp()).String(), title: r.GetTitle(), requestID: randomID(), publishTime: r.GetCreateTime().AsTime(),
 		report: payload, envelope: envelope,
 	}
-	for _, p := range reportParts(r) {
+	for _, p := range r.Parts() {
 		row.parts = append(row.parts, p.GetDigest())
 	}
 	if err := n.store.publish(ctx, row); err != nil {

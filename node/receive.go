@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,28 +33,33 @@ var lanes = []pb.Lane{pb.Lane_LANE_LIVE, pb.Lane_LANE_EXERCISE}
 func (n *Node) receive(ctx context.Context) error {
 	wait := newBackoff(n.retry)
 	for ctx.Err() == nil {
-		err := n.receiveOnce(ctx, wait)
+		opened, err := n.receiveOnce(ctx)
 		if ctx.Err() != nil {
 			break
 		}
+		if opened {
+			wait.Reset()
+		}
 		n.state.disconnected(err)
 		n.log.InfoContext(ctx, "sessions ended", "err", err)
-		wait.sleep(ctx)
+		pause(ctx, wait.NextBackOff())
 	}
 	return nil
 }
 
-// receiveOnce opens the sessions and returns when one of them ends.
-func (n *Node) receiveOnce(ctx context.Context, wait *backoff) error {
+// receiveOnce opens the sessions and returns when one of them ends, and
+// whether any had been open.
+func (n *Node) receiveOnce(ctx context.Context) (opened bool, err error) {
 	open := n.openGRPC
 	if n.config.Transport == NATS {
 		conn, err := n.dialNATS()
 		if err != nil {
-			return err
+			return false, err
 		}
 		defer conn.Close()
 		open = func(ctx context.Context, lane pb.Lane) (link, error) { return n.openNATS(ctx, conn, lane) }
 	}
+	var reached atomic.Bool
 	g, ctx := errgroup.WithContext(ctx)
 	for _, lane := range lanes {
 		g.Go(func() error {
@@ -62,10 +68,11 @@ func (n *Node) receiveOnce(ctx context.Context, wait *backoff) error {
 				return err
 			}
 			defer l.close()
-			return n.session(ctx, lane, l, func() { wait.reset(); n.state.connected(lane) })
+			return n.session(ctx, lane, l, func() { reached.Store(true); n.state.connected(lane) })
 		})
 	}
-	return g.Wait()
+	err = g.Wait()
+	return reached.Load(), err
 }
 
 // link is one open session: what the hub says and the way to confirm.
@@ -137,7 +144,7 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 	if err != nil {
 		return nil, err
 	}
-	isNew, err := n.store.receive(ctx, lane, d, r, reportParts(r), observables)
+	isNew, err := n.store.receive(ctx, lane, d, r, r.Parts(), observables)
 	if err != nil {
 		return nil, fmt.Errorf("store delivery: %w", err)
 	}
@@ -178,18 +185,10 @@ func payloadType(lane pb.Lane) string {
 	return dsse.LiveReportType
 }
 
-// reportParts is everything that travels beside a report.
-func reportParts(r *pb.Report) (all []*pb.Part) {
-	if b := r.GetAttackTechnical().GetStixBundle(); b != nil {
-		all = append(all, b)
-	}
-	return append(all, r.GetAttachments()...)
-}
-
 // fetchParts downloads the parts that are not here yet and returns the
 // observables of the STIX bundle, for the search.
 func (n *Node) fetchParts(ctx context.Context, lane pb.Lane, d *pb.Delivery, r *pb.Report) ([]stix.Observable, error) {
-	for _, p := range reportParts(r) {
+	for _, p := range r.Parts() {
 		have, err := n.store.hasPart(ctx, p.GetDigest())
 		if err != nil {
 			return nil, err

@@ -12,7 +12,6 @@ import (
 	pb "minato.example/proto/minato/v1"
 )
 
-
 // samplePortReport makes reports as they are at a port: a title, some sentences, one
 // indicator.
 func samplePortReport(b testing.TB, random *rand.Rand, sequence int) (*pb.Delivery, *pb.Report) {

@@ -125,15 +125,14 @@ func TestNoQueryIsSyntax(t *testing.T) {
 }
 
 func TestEveryRuneHasItsOwnTokenStart(t *testing.T) {
-	seen := make(map[string]rune, 0x110000)
+	last := ""
 	for r := rune(0); r <= 0x10ffff; r++ {
 		var b strings.Builder
 		writeRune(&b, r)
-		require.Len(t, b.String(), 4)
-		if other, there := seen[b.String()]; there {
-			require.Failf(t, "same token", "%U and %U", other, r)
+		if token := b.String(); len(token) != 4 || token <= last {
+			require.Failf(t, "token", "%U gives %s after %s", r, token, last)
 		}
-		seen[b.String()] = r
+		last = b.String()
 	}
 }
 
@@ -232,7 +231,7 @@ func TestLargestReportIsIndexed(t *testing.T) {
 	_, r := sampleDelivery(t, liveLane, 1, newID(t), "大")
 	var b strings.Builder
 	for b.Len() < 900_000 {
-		b.WriteRune(rune(0x4e00 + rand.IntN(20_000)))
+		b.WriteRune(rune(0x4e00 + rand.IntN(150)))
 	}
 	r.Summary = b.String()
 	r.AttackTechnical = &pb.AttackTechnical{}
@@ -244,6 +243,6 @@ func TestLargestReportIsIndexed(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("a report of %d bytes took %v", proto.Size(r), time.Since(start))
 	runes := []rune(r.GetSummary())
-	require.Len(t, titles(t, s, string(runes[len(runes)-7:])), 1)
+	require.Len(t, titles(t, s, string(runes[len(runes)-12:])), 1)
 	require.Len(t, titles(t, s, "198.51.19.249"), 1)
 }

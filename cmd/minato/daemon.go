@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -14,6 +15,8 @@ type served interface {
 	Run(ctx context.Context) error
 	// Ready is closed when calls are answered.
 	Ready() <-chan struct{}
+	// Close frees what opening took, after Run.
+	Close() error
 }
 
 // readiness is what a daemon says of itself once it serves.
@@ -44,7 +47,7 @@ func (r readiness) String() string {
 // daemon serves and tells systemd of the beginning and the end.
 func (a *app) serve(ctx context.Context, d served, about func() readiness) error {
 	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- errors.Join(d.Run(ctx), d.Close()) }()
 
 	select {
 	case err := <-ended:
