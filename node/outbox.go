@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"minato.example/internal/rpc"
-	dsse "minato.example/internal/seal"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 )
 
@@ -98,7 +98,7 @@ func (n *Node) submit(ctx context.Context, row outboxRow) error {
 
 // openSubmitReceipt verifies that the hub promises this very report.
 func (n *Node) openSubmitReceipt(env *pb.Envelope, row outboxRow) (*pb.SubmitReceipt, error) {
-	payload, err := dsse.Verify(env, dsse.SubmitReceiptType, n.id.hubKey)
+	payload, err := seal.Verify(env, seal.SubmitReceiptType, n.id.hubKey)
 	if err != nil {
 		return nil, fmt.Errorf("the hub's receipt: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/rpc"
-	dsse "minato.example/internal/seal"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
 )
@@ -79,7 +79,7 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --attach で添えてください。", len(payload), 1<<20),
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Attach long content with --attach.", len(payload), 1<<20))
 	}
-	envelope, err := proto.Marshal(dsse.Sign(n.id.signing, payloadType(r.GetLane()), payload))
+	envelope, err := proto.Marshal(seal.Sign(n.id.signing, payloadType(r.GetLane()), payload))
 	if err != nil {
 		return nil, fmt.Errorf("encode envelope: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/rpc"
-	dsse "minato.example/internal/seal"
+	"minato.example/internal/seal"
 	"minato.example/internal/stix"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
@@ -158,7 +158,7 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 // verify holds a delivery against the signature of its source and the label
 // against the copy.
 func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
-	payload, err := dsse.Verify(d.GetEnvelope(), payloadType(lane), d.GetSourceKey())
+	payload, err := seal.Verify(d.GetEnvelope(), payloadType(lane), d.GetSourceKey())
 	if err != nil {
 		return nil, fmt.Errorf("signature of the source: %w", err)
 	}
@@ -180,9 +180,9 @@ func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
 
 func payloadType(lane pb.Lane) string {
 	if lane == pb.Lane_LANE_EXERCISE {
-		return dsse.ExerciseReportType
+		return seal.ExerciseReportType
 	}
-	return dsse.LiveReportType
+	return seal.LiveReportType
 }
 
 // fetchParts downloads the parts that are not here yet and returns the
@@ -258,7 +258,7 @@ func (n *Node) signReceipt(r *pb.DeliveryReceipt) (*pb.Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dsse.Sign(n.id.signing, dsse.DeliveryReceiptType, payload), nil
+	return seal.Sign(n.id.signing, seal.DeliveryReceiptType, payload), nil
 }
 
 // dialNATS connects with the node's certificate. A lost connection ends the
@@ -329,7 +329,7 @@ func (l *natsLink) next(ctx context.Context) (*pb.SessionMessage, error) {
 	if err := proto.Unmarshal(m.Data, sealed); err != nil {
 		return nil, errors.New("malformed message from NATS")
 	}
-	plain, err := dsse.OpenMessage(l.key, l.id, toNode, sealed.GetCiphertext())
+	plain, err := seal.OpenMessage(l.key, l.id, toNode, sealed.GetCiphertext())
 	if err != nil {
 		return nil, fmt.Errorf("open sealed message: %w", err)
 	}
@@ -344,7 +344,7 @@ func (l *natsLink) confirm(env *pb.Envelope) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := dsse.SealMessage(l.key, l.id, toHub, plain)
+	sealed, err := seal.SealMessage(l.key, l.id, toHub, plain)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,11 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"minato.example/internal/rpc"
 )
 
 // What may be wrong with a call to the store or with its file. A storeError
@@ -41,6 +44,11 @@ func (e *storeError) Error() string { return e.english }
 
 // Japanese says the same in Japanese.
 func (e *storeError) Japanese() string { return e.japanese }
+
+// GRPCStatus is the answer at the local door.
+func (e *storeError) GRPCStatus() *status.Status {
+	return rpc.Refuse(e.code, e.reason, e.field, e.japanese, e.english).GRPCStatus()
+}
 
 // Unwrap gives the kind and the cause.
 func (e *storeError) Unwrap() []error {

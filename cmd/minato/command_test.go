@@ -268,6 +268,29 @@ func TestHubCommandsNeedTheirFolder(t *testing.T) {
 	require.Contains(t, errs, "init")
 }
 
+func TestAHubIsAdministeredWhileItDoesNotRun(t *testing.T) {
+	base, err := os.MkdirTemp("", "mn")
+	require.NoError(t, err)
+	defer os.RemoveAll(base)
+	dir := filepath.Join(base, "hub")
+	code, _, errs := typedIn(nil, "", "hub", "init", "--dir", dir, "--port", "nagoya")
+	require.Equal(t, exitDone, code, errs)
+	code, _, errs = typedIn(nil, "", "hub", "init", "--dir", dir, "--port", "nagoya")
+	require.NotEqual(t, exitDone, code)
+	require.Contains(t, errs, "minato hub run")
+
+	code, out, errs := typedIn(nil, "", "hub", "invite", "--dir", dir, "--member", "tcb", "--name", "東ターミナル", "--role", "operator")
+	require.Equal(t, exitDone, code, errs)
+	require.Regexp(t, `^minato1\.[^\s]+\n$`, out, "the token and nothing else")
+	code, out, errs = typedIn(nil, "", "hub", "members", "--dir", dir)
+	require.Equal(t, exitDone, code, errs)
+	require.Equal(t, "tcb 重要インフラ事業者等 招待済み 0 0 nagoya  東ターミナル\n", out)
+	code, _, errs = typedIn(nil, "", "hub", "revoke", "tcb", "--dir", dir)
+	require.Equal(t, exitDone, code, errs)
+	code, _, errs = typedIn(nil, "", "hub", "revoke", "nobody", "--dir", dir)
+	require.Equal(t, exitUsage, code, errs)
+}
+
 func TestTheNATSAddressFollowsTheOther(t *testing.T) {
 	require.Equal(t, "127.0.0.1:7444", nextPort("127.0.0.1:7443"))
 	require.Equal(t, "[::1]:0", nextPort("[::1]:0"))
@@ -284,6 +307,7 @@ type short struct {
 }
 
 func (s *short) Ready() <-chan struct{} { return s.ready }
+func (s *short) Close() error           { return nil }
 func (s *short) Run(ctx context.Context) error {
 	if s.fail != nil {
 		return s.fail

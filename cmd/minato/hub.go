@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"minato.example/hub"
 	pb "minato.example/proto/minato/v1"
@@ -27,9 +28,12 @@ func (a *app) hubDirFlag(c *cobra.Command, dir *string) {
 	c.Flags().StringVar(dir, "dir", "", a.t("ハブの`フォルダー` (必須)", "`folder` of the hub (required)"))
 }
 
+// patient lets a call wait for the door of a hub that is just opening.
+var patient = grpc.WaitForReady(true)
+
 // withHub calls the hub's door for its administrator: its socket while it runs,
 // its files otherwise.
-func (a *app) withHub(ctx context.Context, dir string, call func(pb.AdminServiceClient) error) error {
+func (a *app) withHub(ctx context.Context, dir string, call func(context.Context, pb.AdminServiceClient) error) error {
 	if err := a.need(required{"dir", dir != ""}); err != nil {
 		return err
 	}
@@ -43,11 +47,13 @@ func (a *app) withHub(ctx context.Context, dir string, call func(pb.AdminService
 			what: textf("--dir %s のハブを管理する権限がありません", "you are not allowed to administer the hub in %s", plain(dir)),
 			next: Text{"ハブを動かしている利用者で実行してください", "run this as the user that runs the hub"}}
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	admin, closer, err := hub.Admin(ctx, dir)
 	if err != nil {
 		return err
 	}
-	if err := call(admin); err != nil {
+	if err := call(ctx, admin); err != nil {
 		closer.Close()
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -33,8 +34,8 @@ func (a *app) hubInviteCommand() *cobra.Command {
 			return usage(Text{"--ttl は 0 より長くしてください", "--ttl must be longer than 0"}, Text{"例: --ttl 24h", "for example: --ttl 24h"})
 		}
 		req.Ttl = durationpb.New(ttl)
-		return a.withHub(c.Context(), dir, func(admin pb.AdminServiceClient) error {
-			answer, err := admin.Invite(c.Context(), &req)
+		return a.withHub(c.Context(), dir, func(ctx context.Context, admin pb.AdminServiceClient) error {
+			answer, err := admin.Invite(ctx, &req, patient)
 			if err != nil {
 				return err
 			}

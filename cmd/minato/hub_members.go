@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -15,10 +16,10 @@ func (a *app) hubMembersCommand() *cobra.Command {
 		short:   Text{"会員と接続の状態を表示します", "List the members and their connections"},
 		example: "minato hub members --dir /var/lib/minato-hub",
 	}, a.exactly(), func(c *cobra.Command, _ []string) error {
-		return a.withHub(c.Context(), dir, func(admin pb.AdminServiceClient) error {
+		return a.withHub(c.Context(), dir, func(ctx context.Context, admin pb.AdminServiceClient) error {
 			list := a.list("ID", a.t("役割", "role"), a.t("状態", "state"), a.t("ノード", "nodes"), a.t("接続", "sessions"), a.t("コミュニティ", "communities"), a.t("名称", "name"))
 			for req := (&pb.ListMemberStatesRequest{}); ; {
-				page, err := admin.ListMemberStates(c.Context(), req)
+				page, err := admin.ListMemberStates(ctx, req, patient)
 				if err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"github.com/spf13/cobra"
 
 	pb "minato.example/proto/minato/v1"
@@ -14,8 +15,8 @@ func (a *app) hubRevokeCommand() *cobra.Command {
 			"Its connections end and nothing more is delivered. What it has received stays with it."},
 		example: "minato hub revoke tcb --dir /var/lib/minato-hub --reason 退会",
 	}, a.exactly("ID"), func(c *cobra.Command, args []string) error {
-		return a.withHub(c.Context(), dir, func(admin pb.AdminServiceClient) error {
-			if _, err := admin.Revoke(c.Context(), &pb.RevokeRequest{Member: args[0], Reason: reason}); err != nil {
+		return a.withHub(c.Context(), dir, func(ctx context.Context, admin pb.AdminServiceClient) error {
+			if _, err := admin.Revoke(ctx, &pb.RevokeRequest{Member: args[0], Reason: reason}, patient); err != nil {
 				return err
 			}
 			if a.json {

@@ -265,7 +265,7 @@ func (a *app) printProfile(p *pb.Profile) error {
 		}
 	}
 	for _, q := range p.GetPersons() {
-		facts = append(facts, [2]string{a.t("名指し先", "person"), plain(fmt.Sprintf("%s: %s %s", q.GetId(), q.GetName(), q.GetTitle()))})
+		facts = append(facts, [2]string{a.t("名指し先", "person"), plain(strings.TrimSpace(fmt.Sprintf("%s: %s %s", q.GetId(), q.GetName(), q.GetTitle())))})
 	}
 	return a.facts(facts)
 }

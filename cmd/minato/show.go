@@ -67,13 +67,18 @@ func (a *app) printReport(answer *pb.GetReportResponse) error {
 			return err
 		}
 	}
+	if len(r.GetAttackTechnical().GetIndicators())+len(partsOf(r)) > 0 {
+		if err := a.say(""); err != nil {
+			return err
+		}
+	}
 	for _, i := range r.GetAttackTechnical().GetIndicators() {
-		if err := a.say(a.t("  指標 ", "  indicator ") + defang(i.GetValue()) + "  " + plain(i.GetDescription())); err != nil {
+		if err := a.say(a.t("指標  ", "indicator  ") + defang(i.GetValue()) + "  " + plain(i.GetDescription())); err != nil {
 			return err
 		}
 	}
 	for _, p := range partsOf(r) {
-		if err := a.say(fmt.Sprintf(a.t("  添付 %s  %s  %d バイト  SHA-256 %x", "  part %s  %s  %d bytes  SHA-256 %x"),
+		if err := a.say(fmt.Sprintf(a.t("添付  %s  %s  %d バイト  SHA-256 %x", "part  %s  %s  %d bytes  SHA-256 %x"),
 			plain(or(p.GetName(), "-")), mediaWord(p.GetMediaType()), p.GetSize(), p.GetDigest())); err != nil {
 			return err
 		}
