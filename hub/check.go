@@ -33,6 +33,7 @@ func check(r *pb.Report, lane pb.Lane, max limits) []rpc.Violation {
 	bad = append(bad, checkCase(r, lane)...)
 	bad = append(bad, checkReporter(r.GetReporter())...)
 	bad = append(bad, checkTimes(r)...)
+	bad = append(bad, checkFacts(r)...)
 	bad = append(bad, checkParts(r, max)...)
 	if size := int64(proto.Size(r)); size > max.report {
 		bad = append(bad, violation("report", "REPORT_TOO_LARGE",
@@ -81,7 +82,7 @@ func checkField(name string, f protoreflect.FieldDescriptor, v protoreflect.Valu
 		return checkValue(name, f, v, required)
 	}
 	list := v.List()
-	if limit := listLimit(string(f.Name())); list.Len() > limit {
+	if limit := listLimit(f); list.Len() > limit {
 		return []rpc.Violation{violation(name, "TOO_MANY",
 			fmt.Sprintf("%d 件あり、上限 %d 件を超えています。", list.Len(), limit),
 			fmt.Sprintf("There are %d entries, more than the limit of %d.", list.Len(), limit))}
@@ -102,7 +103,7 @@ func checkValue(name string, f protoreflect.FieldDescriptor, v protoreflect.Valu
 				fmt.Sprintf("Value %d is not known. Choose UNKNOWN where you do not know.", v.Enum()))}
 		}
 	case protoreflect.StringKind:
-		return checkText(name, v.String(), textLimit(string(f.Name())))
+		return checkText(name, v.String(), textLimit(f))
 	case protoreflect.MessageKind:
 		return checkMessage(name, v.Message(), required)
 	}
@@ -121,45 +122,68 @@ func checkText(name, s string, limit int) []rpc.Violation {
 	return nil
 }
 
-// textLimit is the bound in bytes of a text field by its name.
-func textLimit(field string) int {
-	switch field {
-	case "summary", "text", "response", "others_response", "note":
+// textLimit is the bound in bytes of a text field, as the contract states it.
+func textLimit(f protoreflect.FieldDescriptor) int {
+	switch fieldName(f) {
+	case "Report.summary", "Report.response", "Report.others_response", "AttackTechnical.text", "Ransom.note", "Spread.text":
 		return 256 << 10
-	case "title":
-		return 300
-	case "value", "url":
+	case "Indicator.value", "Publication.url":
 		return 2048
-	case "law_id", "article", "form_id", "report_id", "case_id", "community_id", "member", "person":
-		return 64
-	case "name":
+	case "TimelineEntry.text":
+		return 2000
+	case "Report.title":
+		return 300
+	case "Part.name", "Desk.name":
 		return 255
+	case "Reporter.organisation", "Reporter.unit", "Contact.name", "Profile.organisation", "Person.name", "Person.title":
+		return 200
+	case "Part.media_type":
+		return 100
+	case "LegalBasis.law_id", "LegalBasis.article", "LegalBasis.form_id",
+		"Report.report_id", "Report.case_id", "Report.community_id", "Recipient.member", "Recipient.person":
+		return 64
 	}
 	return 1000
 }
 
-// listLimit is the bound in entries of a list by its name.
-func listLimit(field string) int {
-	switch field {
-	case "indicators":
+// listLimit is the bound in entries of a list, as the contract states it.
+func listLimit(f protoreflect.FieldDescriptor) int {
+	switch fieldName(f) {
+	case "AttackTechnical.indicators":
 		return 5000
-	case "recipients":
+	case "Report.recipients":
 		return 1000
-	case "attack_timeline", "response_timeline":
+	case "Report.attack_timeline", "Report.response_timeline":
 		return 500
-	case "attachments":
+	case "Profile.persons":
+		return 200
+	case "Report.attachments":
 		return 64
-	case "contacts", "legal_basis":
-		return 20
-	case "onward_permissions", "parallel_notices":
+	case "Report.onward_permissions", "Report.parallel_notices":
 		return 50
+	case "Reporter.contacts", "Desk.contacts", "Report.legal_basis", "Profile.desks":
+		return 20
 	}
 	return 100
 }
 
+// fieldName names a field with its message, such as Report.title.
+func fieldName(f protoreflect.FieldDescriptor) string {
+	return string(f.Parent().Name()) + "." + string(f.Name())
+}
+
+// labelOf is a report's label; a number that is none permits nobody. A plain
+// conversion would cut it to eight bits and could make a label of it.
+func labelOf(r *pb.Report) tlp.Label {
+	if l := r.GetTlp(); l >= 0 && l <= pb.TlpLabel_TLP_LABEL_RED {
+		return tlp.Label(l)
+	}
+	return tlp.Unlabelled
+}
+
 // checkLabel holds the rules of FIRST TLP 2.0 that need no directory.
 func checkLabel(r *pb.Report) (bad []rpc.Violation) {
-	label := tlp.Label(r.GetTlp())
+	label := labelOf(r)
 	if !label.Valid() {
 		return nil // a missing or unknown label has been found already
 	}
@@ -273,6 +297,30 @@ func checkTimes(r *pb.Report) (bad []rpc.Violation) {
 	if e := r.GetRestrictions().GetExpireTime(); e != nil && r.GetCreateTime() != nil && e.AsTime().Before(r.GetCreateTime().AsTime().Add(time.Minute)) {
 		bad = append(bad, violation("restrictions.expire_time", "EXPIRY_PAST",
 			"有効期限が過ぎています。", "The expiry lies in the past."))
+	}
+	return bad
+}
+
+// checkFacts holds what the contract refuses within lists and ratings.
+func checkFacts(r *pb.Report) (bad []rpc.Violation) {
+	c := r.GetClassification()
+	if max(c.GetConfidentiality(), c.GetIntegrity(), c.GetAvailability()) > 3 {
+		bad = append(bad, violation("classification", "LEVEL_UNKNOWN",
+			"格付けは 0 (なし) から 3 までです。", "A classification is 0 (not rated) to 3."))
+	}
+	for i, system := range r.GetAffectedSystems() {
+		if system.GetKind() == pb.SystemKind_SYSTEM_KIND_UNSPECIFIED {
+			bad = append(bad, missing(fmt.Sprintf("affected_systems[%d].kind", i)))
+		}
+	}
+	for i, indicator := range r.GetAttackTechnical().GetIndicators() {
+		field := fmt.Sprintf("attack_technical.indicators[%d]", i)
+		if indicator.GetType() == pb.IndicatorType_INDICATOR_TYPE_UNSPECIFIED {
+			bad = append(bad, missing(field+".type"))
+		}
+		if indicator.GetValue() == "" {
+			bad = append(bad, missing(field+".value"))
+		}
 	}
 	return bad
 }

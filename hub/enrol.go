@@ -25,7 +25,18 @@ import (
 func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.DirectoryChange, error)) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	dir := h.directory()
+	dir, err := h.fold(ctx, h.directory())
+	if err != nil {
+		return unavailable("read changes of the directory", err)
+	}
+	if dir != h.directory() {
+		// A change that was appended while its caller heard of a failure: it
+		// counts, and without it no later one could be appended.
+		if err := h.writes.Durable(ctx); err != nil {
+			return unavailable("make change of the directory durable", err)
+		}
+		h.dir.Store(dir)
+	}
 	c, err := decide(dir)
 	if c == nil || err != nil {
 		return err
@@ -52,19 +63,7 @@ func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.Directory
 
 // loadDirectory folds the directory from the journal.
 func (h *Hub) loadDirectory(ctx context.Context) error {
-	last, err := h.journal.Position(ctx, journal.Directory)
-	if err != nil {
-		return err
-	}
-	dir := newDirectory()
-	err = h.journal.ReadTo(ctx, journal.Directory, 0, last, func(r journal.Record) error {
-		c := new(pb.DirectoryChange)
-		if err := proto.Unmarshal(r.Data, c); err != nil {
-			return fmt.Errorf("directory revision %d: %w", r.Seq, err)
-		}
-		dir, err = dir.apply(r.Seq, c)
-		return err
-	})
+	dir, err := h.fold(ctx, newDirectory())
 	if err != nil {
 		return err
 	}
@@ -73,6 +72,23 @@ func (h *Hub) loadDirectory(ctx context.Context) error {
 	}
 	h.dir.Store(dir)
 	return nil
+}
+
+// fold applies the changes that the journal holds beyond dir.
+func (h *Hub) fold(ctx context.Context, dir *directory) (*directory, error) {
+	last, err := h.journal.Position(ctx, journal.Directory)
+	if err != nil || last == dir.revision {
+		return dir, err
+	}
+	err = h.journal.ReadTo(ctx, journal.Directory, dir.revision, last, func(r journal.Record) error {
+		c := new(pb.DirectoryChange)
+		if err := proto.Unmarshal(r.Data, c); err != nil {
+			return fmt.Errorf("directory revision %d: %w", r.Seq, err)
+		}
+		dir, err = dir.apply(r.Seq, c)
+		return err
+	})
+	return dir, err
 }
 
 // Invite admits a member, or one more node of it, and returns the one-time

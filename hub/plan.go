@@ -16,7 +16,7 @@ import (
 // An addressee whom the label excludes is an error before anything is sent,
 // never a silent drop.
 func plan(r *pb.Report, source string, d *directory) (*pb.Plan, []rpc.Violation) {
-	label := tlp.Label(r.GetTlp())
+	label := labelOf(r)
 	var bad []rpc.Violation
 	if label.NeedsCommunity() {
 		bad = append(bad, checkCommunity(r.GetCommunityId(), source, d)...)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -151,14 +152,10 @@ func (h *Hub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (*pb.
 		return nil, err
 	}
 	dir := h.directory()
-	page, next := pageOf(dir.sorted(), req.GetPageSize(), req.GetPageToken())
-	resp := &pb.ListMembersResponse{NextPageToken: next, Revision: dir.revision}
-	for _, m := range page {
-		if m.GetState() == pb.MemberState_MEMBER_STATE_ACTIVE {
-			resp.Members = append(resp.Members, m)
-		}
-	}
-	return resp, nil
+	// Left out before the pages are cut: a page's token is a member's id.
+	members := slices.DeleteFunc(dir.sorted(), func(m *pb.Member) bool { return m.GetState() != pb.MemberState_MEMBER_STATE_ACTIVE })
+	page, next := pageOf(members, req.GetPageSize(), req.GetPageToken())
+	return &pb.ListMembersResponse{Members: page, NextPageToken: next, Revision: dir.revision}, nil
 }
 
 // pageOf is the page of members after the token, which is the last id of the

@@ -296,7 +296,7 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 			of = o
 		}
 	}
-	if of == nil || string(of.digest) != string(r.GetPayloadDigest()) {
+	if of == nil || r.GetLane() != s.lane.kind || string(of.digest) != string(r.GetPayloadDigest()) {
 		return nil // a repeat, or of a session before this one
 	}
 	suffix := ""

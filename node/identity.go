@@ -44,22 +44,24 @@ func openIdentity(c Config) (*identity, error) {
 		}
 		read[name] = data
 	}
-	if len(read["signing.key"]) != ed25519.SeedSize || len(read["hub.pub"]) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("keys in %s are damaged", id.dir)
+	for name, size := range map[string]int{"signing.key": ed25519.SeedSize, "hub.pub": ed25519.PublicKeySize} {
+		if len(read[name]) != size {
+			return nil, &KeyError{Path: filepath.Join(id.dir, name), Err: fmt.Errorf("%d bytes instead of %d", len(read[name]), size)}
+		}
 	}
 	id.signing = ed25519.NewKeyFromSeed(read["signing.key"])
 	id.hubKey = read["hub.pub"]
 	var err error
 	if id.root, err = x509.ParseCertificate(read["ca.der"]); err != nil {
-		return nil, fmt.Errorf("keys/ca.der: %w", err)
+		return nil, &KeyError{Path: filepath.Join(id.dir, "ca.der"), Err: err}
 	}
 	cert, err := parseCertificate(read["tls.key"])
 	if err != nil {
-		return nil, fmt.Errorf("keys/tls.key: %w", err)
+		return nil, &KeyError{Path: filepath.Join(id.dir, "tls.key"), Err: err}
 	}
 	p, err := ca.PeerOf(cert.Leaf)
 	if err != nil {
-		return nil, fmt.Errorf("keys/tls.key: %w", err)
+		return nil, &KeyError{Path: filepath.Join(id.dir, "tls.key"), Err: err}
 	}
 	if p.Port != c.Port || p.Member != c.Member || p.Node != c.Node {
 		return nil, &config.Error{Path: filepath.Join(c.Dir, "node.toml"),
@@ -86,8 +88,28 @@ func parseCertificate(both []byte) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	if own, ok := key.(*ecdsa.PrivateKey); !ok || !own.PublicKey.Equal(leaf.PublicKey) {
+		return nil, errors.New("key and certificate are no pair")
+	}
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
+
+// KeyError is a file of the keys folder that cannot be used.
+type KeyError struct {
+	Path string
+	Err  error
+}
+
+func (e *KeyError) Error() string {
+	return fmt.Sprintf("%s is damaged (%v). Restore the keys folder from the backup, or join again in a new directory with a new token.", e.Path, e.Err)
+}
+
+// Japanese is the message for people.
+func (e *KeyError) Japanese() string {
+	return fmt.Sprintf("%s が壊れています (%v)。keys フォルダーをバックアップから戻すか、新しい参加トークンを受け取り、別のディレクトリで参加し直してください。", e.Path, e.Err)
+}
+
+func (e *KeyError) Unwrap() error { return e.Err }
 
 // renewAt is when a certificate should be renewed: at half its life.
 func renewAt(c *x509.Certificate) time.Time {

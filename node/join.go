@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,21 +48,25 @@ func Join(ctx context.Context, o JoinOptions) (id *Identity, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return nil, &JoinedError{Dir: dir}
-	}
-	_, statErr := os.Stat(dir)
-	if err := ca.MakeDir(dir); err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if len(entries) > 0 {
+		return nil, &JoinedError{Dir: dir}
+	}
+	made := missing(dir)
 	defer func() {
 		if err != nil {
 			os.RemoveAll(filepath.Join(dir, "keys"))
-			if errors.Is(statErr, os.ErrNotExist) {
-				os.Remove(dir)
+			for _, d := range made {
+				os.Remove(d)
 			}
 		}
 	}()
+	if err := ca.MakeDir(dir); err != nil {
+		return nil, err
+	}
 	keys, err := newKeys()
 	if err != nil {
 		return nil, err
@@ -93,6 +98,17 @@ func Join(ctx context.Context, o JoinOptions) (id *Identity, err error) {
 	return &Identity{
 		Member: c.Member, MemberName: resp.GetMember().GetName(), Port: c.Port, Node: c.Node, HubAddress: c.Hub,
 	}, nil
+}
+
+// missing are dir and the folders above it that are not there, innermost first.
+func missing(dir string) (all []string) {
+	for {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return all
+		}
+		all = append(all, dir)
+		dir = filepath.Dir(dir)
+	}
 }
 
 // keys is what a node makes for itself and never shows.
@@ -152,7 +168,24 @@ func (k *keys) check(resp *pb.JoinResponse, tok ca.Token) error {
 	if ca.Pin(root) != tok.Pin {
 		return errors.New("its CA is not the one of the token")
 	}
-	return checkCertificate(resp.GetCertificate(), root, k.tls)
+	if err := checkCertificate(resp.GetCertificate(), root, k.tls); err != nil {
+		return err
+	}
+	cert, err := x509.ParseCertificate(resp.GetCertificate())
+	if err != nil {
+		return err
+	}
+	p, err := ca.PeerOf(cert)
+	if err != nil {
+		return err
+	}
+	if p.Port != resp.GetPortId() || p.Member != resp.GetMember().GetId() || p.Node != resp.GetNode() {
+		return errors.New("the certificate names another node")
+	}
+	if len(resp.GetHubKey()) != ed25519.PublicKeySize {
+		return errors.New("the hub's key is damaged")
+	}
+	return nil
 }
 
 // checkCertificate holds a new certificate against the CA and the key.

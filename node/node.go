@@ -43,6 +43,8 @@ type Node struct {
 	conn   *grpc.ClientConn
 	hub    pb.HubServiceClient
 	retry  time.Duration // first wait after a failure
+	within time.Duration // time for one call to the hub
+	silent time.Duration // how long the hub may say nothing over gRPC
 	state  state
 	ready  chan struct{}
 
@@ -57,7 +59,7 @@ var _ pb.NodeServiceServer = (*Node)(nil)
 // process may have it open.
 func Open(_ context.Context, c Config, log *slog.Logger) (n *Node, err error) {
 	n = &Node{
-		config: c, log: log, retry: 200 * time.Millisecond, ready: make(chan struct{}),
+		config: c, log: log, retry: 200 * time.Millisecond, within: callTimeout, silent: grpcSilence, ready: make(chan struct{}),
 		arrived: newSignal(), settled: newSignal(), outgoing: newSignal(),
 	}
 	defer func() {
@@ -146,23 +148,26 @@ func (n *Node) refresh(ctx context.Context) error {
 	return nil
 }
 
+// refreshOnce does each of these whatever became of the others: a profile that
+// the hub refuses must not let the certificate run out.
 func (n *Node) refreshOnce(ctx context.Context) error {
-	if err := n.fetchDirectory(ctx); err != nil {
-		return err
-	}
-	if err := n.sendProfile(ctx); err != nil {
-		return err
-	}
-	if time.Now().After(renewAt(n.id.cert.Load().Leaf)) {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		if err := n.id.renew(call, n.hub); err != nil {
-			return fmt.Errorf("renew certificate: %w", err)
-		}
-		n.log.InfoContext(ctx, "certificate renewed", "until", n.id.cert.Load().Leaf.NotAfter)
-	}
 	_, err := n.store.dropUnusedParts(ctx, time.Now().Add(-partsKept))
-	return err
+	return errors.Join(n.renewCertificate(ctx), n.fetchDirectory(ctx), n.sendProfile(ctx), err)
+}
+
+// renewCertificate gets a new certificate when half the life of the old one
+// has gone.
+func (n *Node) renewCertificate(ctx context.Context) error {
+	if time.Now().Before(renewAt(n.id.cert.Load().Leaf)) {
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, n.within)
+	defer cancel()
+	if err := n.id.renew(call, n.hub); err != nil {
+		return fmt.Errorf("renew certificate: %w", err)
+	}
+	n.log.InfoContext(ctx, "certificate renewed", "until", n.id.cert.Load().Leaf.NotAfter)
+	return nil
 }
 
 // lockDir makes sure that one process has the node open.

@@ -50,18 +50,29 @@ func (n *Node) send(ctx context.Context) error {
 	return nil
 }
 
-// sendNext sends one report or one reaction. An error is the store's.
+// sendNext sends one report or one reaction and says whether the hub has
+// answered it for good. An error is the store's.
 func (n *Node) sendNext(ctx context.Context, wait *backoff.ExponentialBackOff) (sent bool, err error) {
 	row, ok, err := n.store.nextQueued(ctx)
 	if err != nil {
 		return false, err
 	}
 	if ok {
-		err := n.settle(ctx, row, n.submit(ctx, row), wait)
+		tried := n.submit(ctx, row)
+		err := n.settle(ctx, row, tried, wait)
 		n.settled.signal()
-		return err == nil, err
+		_, refused := final(tried)
+		return err == nil && (tried == nil || refused), err
 	}
 	return n.sendReaction(ctx)
+}
+
+// hubReached lets what waits for the hub be tried at once.
+func (n *Node) hubReached(ctx context.Context) {
+	if err := n.store.retryNow(ctx); err != nil {
+		n.log.WarnContext(ctx, "waiting reports not hurried", "err", err)
+	}
+	n.outgoing.signal()
 }
 
 // submit uploads the parts of a report and submits it.
@@ -75,7 +86,7 @@ func (n *Node) submit(ctx context.Context, row outboxRow) error {
 			return err
 		}
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	resp, err := n.hub.SubmitReport(call, &pb.SubmitReportRequest{RequestId: row.requestID, Envelope: env})
 	if err != nil {
@@ -202,7 +213,7 @@ func (n *Node) sendReaction(ctx context.Context) (sent bool, err error) {
 	if err := proto.Unmarshal(out.envelope, env); err != nil {
 		return false, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	if _, err := n.hub.AcknowledgeReport(call, &pb.AcknowledgeReportRequest{Receipt: env}); err != nil {
 		if refusal, ok := final(err); !ok && status.Code(err) != codes.NotFound {

@@ -29,7 +29,7 @@ func (n *Node) UpdateProfile(ctx context.Context, req *pb.UpdateProfileRequest) 
 	if err := checkProfile(p); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	_, err := n.hub.SetProfile(call, &pb.SetProfileRequest{Profile: p})
 	if err != nil {
@@ -69,7 +69,7 @@ func (n *Node) sendProfile(ctx context.Context) error {
 	if err != nil || !pending {
 		return err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	if _, err := n.hub.SetProfile(call, &pb.SetProfileRequest{Profile: p}); err != nil {
 		return err
@@ -79,7 +79,7 @@ func (n *Node) sendProfile(ctx context.Context) error {
 
 // fetchDirectory keeps a copy of the port's directory.
 func (n *Node) fetchDirectory(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	var members []*pb.Member
 	req := &pb.ListMembersRequest{}

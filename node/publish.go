@@ -212,20 +212,26 @@ func fillUnknown(r *pb.Report, now time.Time) {
 	if r.GetRecognised() == nil {
 		r.Recognised = &pb.Moment{Time: timestamppb.New(now), Precision: pb.Precision_PRECISION_MINUTE, Certainty: pb.Certainty_CERTAINTY_PROBABLE}
 	}
-	if len(r.GetEvent().GetTypes()) == 0 {
-		r.Event = &pb.Event{Types: []pb.EventType{pb.EventType_EVENT_TYPE_UNKNOWN}, Certainty: unknown}
+	// What the author wrote beside the missing word stays.
+	if r.Event = orNew(r.Event); len(r.Event.Types) == 0 {
+		r.Event.Types = []pb.EventType{pb.EventType_EVENT_TYPE_UNKNOWN}
+		fillCertainty(&r.Event.Certainty)
 	}
-	if r.GetCause().GetClass() == pb.CauseClass_CAUSE_CLASS_UNSPECIFIED {
-		r.Cause = &pb.Cause{Class: pb.CauseClass_CAUSE_CLASS_UNKNOWN, Types: r.GetCause().GetTypes(), Certainty: unknown}
+	if r.Cause = orNew(r.Cause); r.Cause.Class == pb.CauseClass_CAUSE_CLASS_UNSPECIFIED {
+		r.Cause.Class = pb.CauseClass_CAUSE_CLASS_UNKNOWN
+		fillCertainty(&r.Cause.Certainty)
 	}
-	if r.GetImpact() == nil {
-		r.Impact = &pb.Impact{Business: pb.BusinessImpact_BUSINESS_IMPACT_UNKNOWN, Certainty: unknown}
+	if r.Impact = orNew(r.Impact); r.Impact.Business == pb.BusinessImpact_BUSINESS_IMPACT_UNSPECIFIED {
+		r.Impact.Business = pb.BusinessImpact_BUSINESS_IMPACT_UNKNOWN
+		fillCertainty(&r.Impact.Certainty)
 	}
-	if r.GetSpread() == nil {
-		r.Spread = &pb.Spread{Risk: pb.SpreadRisk_SPREAD_RISK_UNKNOWN, Certainty: unknown}
+	if r.Spread = orNew(r.Spread); r.Spread.Risk == pb.SpreadRisk_SPREAD_RISK_UNSPECIFIED {
+		r.Spread.Risk = pb.SpreadRisk_SPREAD_RISK_UNKNOWN
+		fillCertainty(&r.Spread.Certainty)
 	}
-	if r.GetRecovery() == nil {
-		r.Recovery = &pb.Recovery{State: pb.RecoveryState_RECOVERY_STATE_UNKNOWN, Certainty: unknown}
+	if r.Recovery = orNew(r.Recovery); r.Recovery.State == pb.RecoveryState_RECOVERY_STATE_UNSPECIFIED {
+		r.Recovery.State = pb.RecoveryState_RECOVERY_STATE_UNKNOWN
+		fillCertainty(&r.Recovery.Certainty)
 	}
 	if r.GetPersonalData() == pb.PersonalData_PERSONAL_DATA_UNSPECIFIED {
 		r.PersonalData = pb.PersonalData_PERSONAL_DATA_UNKNOWN
@@ -235,6 +241,20 @@ func fillUnknown(r *pb.Report, now time.Time) {
 	}
 	if r.GetRetentionTime() == nil {
 		r.RetentionTime = timestamppb.New(now.Add(keptByDefault))
+	}
+}
+
+// orNew is the message, or an empty one where the author wrote none.
+func orNew[M any](m *M) *M {
+	if m == nil {
+		return new(M)
+	}
+	return m
+}
+
+func fillCertainty(c *pb.Certainty) {
+	if *c == pb.Certainty_CERTAINTY_UNSPECIFIED {
+		*c = pb.Certainty_CERTAINTY_UNKNOWN
 	}
 }
 

@@ -68,7 +68,11 @@ func (n *Node) receiveOnce(ctx context.Context) (opened bool, err error) {
 				return err
 			}
 			defer l.close()
-			return n.session(ctx, lane, l, func() { reached.Store(true); n.state.connected(lane) })
+			return n.session(ctx, lane, l, func() {
+				reached.Store(true)
+				n.state.connected(lane)
+				n.hubReached(ctx)
+			})
 		})
 	}
 	err = g.Wait()
@@ -112,7 +116,7 @@ func (n *Node) session(ctx context.Context, lane pb.Lane, l link, opened func())
 			continue
 		}
 		d := m.GetDelivery()
-		if d.GetDeliverySequence() != last+1 || d.GetLane() != lane {
+		if d.GetDeliverySequence() != last+1 {
 			return errGap
 		}
 		last++
@@ -168,9 +172,9 @@ func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
 	}
 	label := tlp.Label(r.GetTlp())
 	switch {
-	case r.GetReportId() != d.GetReportId() || r.GetLane() != lane:
+	case !isID(r.GetReportId(), 32) || r.GetReportId() != d.GetReportId() || r.GetLane() != lane || d.GetLane() != lane:
 		return nil, errors.New("the report is not the one announced")
-	case !label.Valid():
+	case !label.Valid() || pb.TlpLabel(label) != r.GetTlp(): // not cut to eight bits
 		return nil, errors.New("the report has no label")
 	case label.NeedsPersons() && len(d.GetCopy().GetPersons()) == 0:
 		return nil, errors.New("TLP:RED without a named person")
@@ -242,7 +246,8 @@ func (n *Node) fetchPart(ctx context.Context, lane pb.Lane, report string, p *pb
 		}
 	}()
 	defer pr.Close()
-	got, err := n.store.addPart(ctx, p, pr, int64(p.GetSize()))
+	// Without the file's name, which an error would carry into the log.
+	got, err := n.store.addPart(ctx, nil, pr, int64(p.GetSize()))
 	if err != nil {
 		return err
 	}
@@ -299,7 +304,7 @@ func (n *Node) openNATS(ctx context.Context, conn *nats.Conn, lane pb.Lane) (lin
 	if err := conn.FlushTimeout(10 * time.Second); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, n.within)
 	defer cancel()
 	resp, err := n.hub.OpenSession(call, &pb.OpenSessionRequest{Lane: lane, SessionId: id})
 	if err != nil {
@@ -362,6 +367,7 @@ type grpcLink struct {
 	stream pb.HubService_WatchDeliveriesClient
 	cancel context.CancelFunc
 	in     chan *pb.SessionMessage
+	silent time.Duration
 	failed error // set before in is closed
 }
 
@@ -378,7 +384,7 @@ func (n *Node) openGRPC(ctx context.Context, lane pb.Lane) (link, error) {
 		cancel()
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	l := &grpcLink{stream: stream, cancel: cancel, in: make(chan *pb.SessionMessage)}
+	l := &grpcLink{stream: stream, cancel: cancel, in: make(chan *pb.SessionMessage), silent: n.silent}
 	go func() {
 		defer close(l.in)
 		for {
@@ -399,7 +405,7 @@ func (n *Node) openGRPC(ctx context.Context, lane pb.Lane) (link, error) {
 }
 
 func (l *grpcLink) next(ctx context.Context) (*pb.SessionMessage, error) {
-	timer := time.NewTimer(grpcSilence)
+	timer := time.NewTimer(l.silent)
 	defer timer.Stop()
 	select {
 	case m, ok := <-l.in:

@@ -438,6 +438,14 @@ CREATE TABLE outbox_parts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX outbox_parts_by_digest ON outbox_parts (digest);
 
+CREATE TABLE drafts (
+	row INTEGER PRIMARY KEY AUTOINCREMENT, report_id TEXT NOT NULL UNIQUE, save_time INTEGER NOT NULL, report BLOB NOT NULL
+) STRICT;
+CREATE TABLE drafts_parts (
+	row INTEGER NOT NULL REFERENCES drafts ON DELETE CASCADE, digest BLOB NOT NULL REFERENCES parts (digest), PRIMARY KEY (row, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX drafts_parts_by_digest ON drafts_parts (digest);
+
 CREATE TABLE receipts_out (
 	row INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, report_id TEXT NOT NULL, envelope BLOB NOT NULL
 ) STRICT;

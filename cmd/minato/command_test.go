@@ -302,12 +302,13 @@ func TestTheNATSAddressFollowsTheOther(t *testing.T) {
 
 // short is a daemon that serves until its context ends.
 type short struct {
-	ready chan struct{}
-	fail  error
+	ready  chan struct{}
+	fail   error
+	closed bool
 }
 
 func (s *short) Ready() <-chan struct{} { return s.ready }
-func (s *short) Close() error           { return nil }
+func (s *short) Close() error           { s.closed = true; return nil }
 func (s *short) Run(ctx context.Context) error {
 	if s.fail != nil {
 		return s.fail
@@ -335,9 +336,10 @@ func TestADaemonSaysReadyOnceTellsSystemdAndEndsCleanly(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{terminal: terminal{out: &out, err: new(bytes.Buffer)}}
 	ctx, cancel := context.WithCancel(t.Context())
+	served := &short{ready: make(chan struct{})}
 	done := make(chan error, 1)
 	go func() {
-		done <- a.serve(ctx, &short{ready: make(chan struct{})}, func() readiness {
+		done <- a.serve(ctx, served, func() readiness {
 			return readiness{Ready: "node", Port: "nagoya", Member: "tcb", Node: 1, Addr: "x"}
 		})
 	}()
@@ -345,6 +347,7 @@ func TestADaemonSaysReadyOnceTellsSystemdAndEndsCleanly(t *testing.T) {
 	cancel()
 	require.Equal(t, "STOPPING=1", heard())
 	require.NoError(t, <-done)
+	require.True(t, served.closed)
 	require.Equal(t, "ready node port=nagoya member=tcb node=1 address=x\n", out.String())
 
 	err = a.serve(t.Context(), &short{fail: errors.New("listen: address in use")}, nil)

@@ -308,29 +308,35 @@ func (a *app) publish(ctx context.Context, f *reportFlags, r *pb.Report, prepare
 	})
 }
 
-// complete fills in what the flags left open.
+// complete fills in what the flags left open. Calls have a time limit; a person
+// has none.
 func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.NodeServiceClient, prepare func(context.Context, pb.NodeServiceClient) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	if prepare != nil {
-		if err := prepare(ctx, n); err != nil {
+		if err := prepare(limited, n); err != nil {
 			return err
 		}
+	}
+	status, err := n.GetStatus(limited, &pb.GetStatusRequest{})
+	if err != nil {
+		return err
 	}
 	if err := a.need(f.missing(r)...); err != nil {
 		if !a.interactive() {
 			return err
 		}
-		if err := a.fillIn(ctx, f, r, n); err != nil {
+		members, err := peers(limited, n)
+		if err != nil {
+			return err
+		}
+		members = slices.DeleteFunc(members, func(m *pb.Member) bool { return m.GetId() == status.GetMember() })
+		if err := a.fillIn(ctx, f, r, members); err != nil {
 			return err
 		}
 	}
 	if r.GetTlp() == pb.TlpLabel_TLP_LABEL_GREEN && r.GetCommunityId() == "" {
 		// TLP:GREEN without a community means the whole port.
-		status, err := n.GetStatus(ctx, &pb.GetStatusRequest{})
-		if err != nil {
-			return err
-		}
 		r.CommunityId = status.GetPortId()
 	}
 	return checkAddressing(r)

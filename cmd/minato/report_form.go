@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,18 +13,9 @@ import (
 	"minato.example/tlp"
 )
 
-// fillIn asks a person for what a report lacks. It runs on a terminal only.
-func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, n pb.NodeServiceClient) error {
-	members, err := peers(ctx, n)
-	if err != nil {
-		return err
-	}
-	status, err := n.GetStatus(ctx, &pb.GetStatusRequest{})
-	if err != nil {
-		return err
-	}
-	members = slices.DeleteFunc(members, func(m *pb.Member) bool { return m.GetId() == status.GetMember() })
-
+// fillIn asks a person for what a report lacks, with the other members as
+// possible recipients. It runs on a terminal only.
+func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members []*pb.Member) error {
 	label := tlp.Label(r.GetTlp())
 	if !label.Valid() {
 		if err := a.askForm(ctx, huh.NewGroup(a.askLabel(&label))); err != nil {
@@ -68,9 +58,11 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, n pb.Nod
 		}
 	}
 	if len(to) > 0 {
-		if r.Recipients, err = parseRecipients(to); err != nil {
+		recipients, err := parseRecipients(to)
+		if err != nil {
 			return err
 		}
+		r.Recipients = recipients
 	}
 	r.Title = strings.TrimSpace(r.Title)
 	f.filledBy = true

@@ -568,6 +568,364 @@ func (x *PublishReportResponse) GetItem() *OutboxItem {
 	return nil
 }
 
+// Draft is a report that is not finished.
+type Draft struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random id, 32 lower-case hexadecimal digits.
+	Draft string `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	// As far as it is written.
+	Report *Report `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
+	// When it was saved, last.
+	SaveTime      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=save_time,json=saveTime,proto3" json:"save_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Draft) Reset() {
+	*x = Draft{}
+	mi := &file_minato_v1_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Draft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Draft) ProtoMessage() {}
+
+func (x *Draft) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Draft.ProtoReflect.Descriptor instead.
+func (*Draft) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Draft) GetDraft() string {
+	if x != nil {
+		return x.Draft
+	}
+	return ""
+}
+
+func (x *Draft) GetReport() *Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *Draft) GetSaveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SaveTime
+	}
+	return nil
+}
+
+// SaveDraftRequest carries a draft.
+type SaveDraftRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the draft to replace; empty makes a new one.
+	Draft string `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	// As far as it is written.
+	Report        *Report `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveDraftRequest) Reset() {
+	*x = SaveDraftRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveDraftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveDraftRequest) ProtoMessage() {}
+
+func (x *SaveDraftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveDraftRequest.ProtoReflect.Descriptor instead.
+func (*SaveDraftRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SaveDraftRequest) GetDraft() string {
+	if x != nil {
+		return x.Draft
+	}
+	return ""
+}
+
+func (x *SaveDraftRequest) GetReport() *Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// SaveDraftResponse is the draft as it is kept.
+type SaveDraftResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With its id.
+	Draft         *Draft `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveDraftResponse) Reset() {
+	*x = SaveDraftResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveDraftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveDraftResponse) ProtoMessage() {}
+
+func (x *SaveDraftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveDraftResponse.ProtoReflect.Descriptor instead.
+func (*SaveDraftResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SaveDraftResponse) GetDraft() *Draft {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+// ListDraftsRequest pages through the drafts.
+type ListDraftsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 500; 0 means 100.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the former answer; empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDraftsRequest) Reset() {
+	*x = ListDraftsRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDraftsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDraftsRequest) ProtoMessage() {}
+
+func (x *ListDraftsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDraftsRequest.ProtoReflect.Descriptor instead.
+func (*ListDraftsRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListDraftsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDraftsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListDraftsResponse is one page.
+type ListDraftsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Drafts []*Draft `protobuf:"bytes,1,rep,name=drafts,proto3" json:"drafts,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDraftsResponse) Reset() {
+	*x = ListDraftsResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDraftsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDraftsResponse) ProtoMessage() {}
+
+func (x *ListDraftsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDraftsResponse.ProtoReflect.Descriptor instead.
+func (*ListDraftsResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListDraftsResponse) GetDrafts() []*Draft {
+	if x != nil {
+		return x.Drafts
+	}
+	return nil
+}
+
+func (x *ListDraftsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DeleteDraftRequest names a draft.
+type DeleteDraftRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it when that is unique (6 digits or more).
+	Draft         string `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDraftRequest) Reset() {
+	*x = DeleteDraftRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDraftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDraftRequest) ProtoMessage() {}
+
+func (x *DeleteDraftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDraftRequest.ProtoReflect.Descriptor instead.
+func (*DeleteDraftRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteDraftRequest) GetDraft() string {
+	if x != nil {
+		return x.Draft
+	}
+	return ""
+}
+
+// DeleteDraftResponse confirms that it is gone.
+type DeleteDraftResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDraftResponse) Reset() {
+	*x = DeleteDraftResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDraftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDraftResponse) ProtoMessage() {}
+
+func (x *DeleteDraftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDraftResponse.ProtoReflect.Descriptor instead.
+func (*DeleteDraftResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
 // NodeServicePlanReportRequest asks who would get a report.
 type NodeServicePlanReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -579,7 +937,7 @@ type NodeServicePlanReportRequest struct {
 
 func (x *NodeServicePlanReportRequest) Reset() {
 	*x = NodeServicePlanReportRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[7]
+	mi := &file_minato_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +949,7 @@ func (x *NodeServicePlanReportRequest) String() string {
 func (*NodeServicePlanReportRequest) ProtoMessage() {}
 
 func (x *NodeServicePlanReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[7]
+	mi := &file_minato_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +962,7 @@ func (x *NodeServicePlanReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeServicePlanReportRequest.ProtoReflect.Descriptor instead.
 func (*NodeServicePlanReportRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeServicePlanReportRequest) GetReport() *Report {
@@ -625,7 +983,7 @@ type NodeServicePlanReportResponse struct {
 
 func (x *NodeServicePlanReportResponse) Reset() {
 	*x = NodeServicePlanReportResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[8]
+	mi := &file_minato_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +995,7 @@ func (x *NodeServicePlanReportResponse) String() string {
 func (*NodeServicePlanReportResponse) ProtoMessage() {}
 
 func (x *NodeServicePlanReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[8]
+	mi := &file_minato_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +1008,7 @@ func (x *NodeServicePlanReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeServicePlanReportResponse.ProtoReflect.Descriptor instead.
 func (*NodeServicePlanReportResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeServicePlanReportResponse) GetPlan() *Plan {
@@ -673,7 +1031,7 @@ type ListOutboxRequest struct {
 
 func (x *ListOutboxRequest) Reset() {
 	*x = ListOutboxRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[9]
+	mi := &file_minato_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +1043,7 @@ func (x *ListOutboxRequest) String() string {
 func (*ListOutboxRequest) ProtoMessage() {}
 
 func (x *ListOutboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[9]
+	mi := &file_minato_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +1056,7 @@ func (x *ListOutboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOutboxRequest.ProtoReflect.Descriptor instead.
 func (*ListOutboxRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListOutboxRequest) GetPageSize() uint32 {
@@ -728,7 +1086,7 @@ type ListOutboxResponse struct {
 
 func (x *ListOutboxResponse) Reset() {
 	*x = ListOutboxResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[10]
+	mi := &file_minato_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1098,7 @@ func (x *ListOutboxResponse) String() string {
 func (*ListOutboxResponse) ProtoMessage() {}
 
 func (x *ListOutboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[10]
+	mi := &file_minato_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1111,7 @@ func (x *ListOutboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOutboxResponse.ProtoReflect.Descriptor instead.
 func (*ListOutboxResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListOutboxResponse) GetItems() []*OutboxItem {
@@ -811,7 +1169,7 @@ type InboxItem struct {
 
 func (x *InboxItem) Reset() {
 	*x = InboxItem{}
-	mi := &file_minato_v1_node_proto_msgTypes[11]
+	mi := &file_minato_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1181,7 @@ func (x *InboxItem) String() string {
 func (*InboxItem) ProtoMessage() {}
 
 func (x *InboxItem) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[11]
+	mi := &file_minato_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1194,7 @@ func (x *InboxItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxItem.ProtoReflect.Descriptor instead.
 func (*InboxItem) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InboxItem) GetReport() string {
@@ -966,7 +1324,7 @@ type WatchInboxRequest struct {
 
 func (x *WatchInboxRequest) Reset() {
 	*x = WatchInboxRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[12]
+	mi := &file_minato_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1336,7 @@ func (x *WatchInboxRequest) String() string {
 func (*WatchInboxRequest) ProtoMessage() {}
 
 func (x *WatchInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[12]
+	mi := &file_minato_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1349,7 @@ func (x *WatchInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInboxRequest.ProtoReflect.Descriptor instead.
 func (*WatchInboxRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchInboxRequest) GetLane() Lane {
@@ -1026,7 +1384,7 @@ type WatchInboxResponse struct {
 
 func (x *WatchInboxResponse) Reset() {
 	*x = WatchInboxResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[13]
+	mi := &file_minato_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1396,7 @@ func (x *WatchInboxResponse) String() string {
 func (*WatchInboxResponse) ProtoMessage() {}
 
 func (x *WatchInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[13]
+	mi := &file_minato_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1409,7 @@ func (x *WatchInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInboxResponse.ProtoReflect.Descriptor instead.
 func (*WatchInboxResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchInboxResponse) GetItem() *InboxItem {
@@ -1078,7 +1436,7 @@ type SearchInboxRequest struct {
 
 func (x *SearchInboxRequest) Reset() {
 	*x = SearchInboxRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[14]
+	mi := &file_minato_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1448,7 @@ func (x *SearchInboxRequest) String() string {
 func (*SearchInboxRequest) ProtoMessage() {}
 
 func (x *SearchInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[14]
+	mi := &file_minato_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1461,7 @@ func (x *SearchInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchInboxRequest.ProtoReflect.Descriptor instead.
 func (*SearchInboxRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SearchInboxRequest) GetQuery() string {
@@ -1147,7 +1505,7 @@ type SearchInboxResponse struct {
 
 func (x *SearchInboxResponse) Reset() {
 	*x = SearchInboxResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[15]
+	mi := &file_minato_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1517,7 @@ func (x *SearchInboxResponse) String() string {
 func (*SearchInboxResponse) ProtoMessage() {}
 
 func (x *SearchInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[15]
+	mi := &file_minato_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1530,7 @@ func (x *SearchInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchInboxResponse.ProtoReflect.Descriptor instead.
 func (*SearchInboxResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SearchInboxResponse) GetItems() []*InboxItem {
@@ -1200,7 +1558,7 @@ type GetReportRequest struct {
 
 func (x *GetReportRequest) Reset() {
 	*x = GetReportRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[16]
+	mi := &file_minato_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1570,7 @@ func (x *GetReportRequest) String() string {
 func (*GetReportRequest) ProtoMessage() {}
 
 func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[16]
+	mi := &file_minato_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1583,7 @@ func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportRequest.ProtoReflect.Descriptor instead.
 func (*GetReportRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetReportRequest) GetReport() string {
@@ -1255,7 +1613,7 @@ type GetReportResponse struct {
 
 func (x *GetReportResponse) Reset() {
 	*x = GetReportResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[17]
+	mi := &file_minato_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1625,7 @@ func (x *GetReportResponse) String() string {
 func (*GetReportResponse) ProtoMessage() {}
 
 func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[17]
+	mi := &file_minato_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1638,7 @@ func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportResponse.ProtoReflect.Descriptor instead.
 func (*GetReportResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetReportResponse) GetReceived() *InboxItem {
@@ -1331,7 +1689,7 @@ type GetPartRequest struct {
 
 func (x *GetPartRequest) Reset() {
 	*x = GetPartRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[18]
+	mi := &file_minato_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1701,7 @@ func (x *GetPartRequest) String() string {
 func (*GetPartRequest) ProtoMessage() {}
 
 func (x *GetPartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[18]
+	mi := &file_minato_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1714,7 @@ func (x *GetPartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPartRequest.ProtoReflect.Descriptor instead.
 func (*GetPartRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetPartRequest) GetReport() string {
@@ -1384,7 +1742,7 @@ type GetPartResponse struct {
 
 func (x *GetPartResponse) Reset() {
 	*x = GetPartResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[19]
+	mi := &file_minato_v1_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1754,7 @@ func (x *GetPartResponse) String() string {
 func (*GetPartResponse) ProtoMessage() {}
 
 func (x *GetPartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[19]
+	mi := &file_minato_v1_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1767,7 @@ func (x *GetPartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPartResponse.ProtoReflect.Descriptor instead.
 func (*GetPartResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetPartResponse) GetData() []byte {
@@ -1436,7 +1794,7 @@ type AcknowledgeRequest struct {
 
 func (x *AcknowledgeRequest) Reset() {
 	*x = AcknowledgeRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[20]
+	mi := &file_minato_v1_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1806,7 @@ func (x *AcknowledgeRequest) String() string {
 func (*AcknowledgeRequest) ProtoMessage() {}
 
 func (x *AcknowledgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[20]
+	mi := &file_minato_v1_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1819,7 @@ func (x *AcknowledgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AcknowledgeRequest) GetReport() string {
@@ -1505,7 +1863,7 @@ type AcknowledgeResponse struct {
 
 func (x *AcknowledgeResponse) Reset() {
 	*x = AcknowledgeResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[21]
+	mi := &file_minato_v1_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1875,7 @@ func (x *AcknowledgeResponse) String() string {
 func (*AcknowledgeResponse) ProtoMessage() {}
 
 func (x *AcknowledgeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[21]
+	mi := &file_minato_v1_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1888,7 @@ func (x *AcknowledgeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AcknowledgeResponse) GetReport() string {
@@ -1556,7 +1914,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[22]
+	mi := &file_minato_v1_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1926,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[22]
+	mi := &file_minato_v1_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1939,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{29}
 }
 
 // GetStatusResponse is one screen about the node.
@@ -1619,7 +1977,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[23]
+	mi := &file_minato_v1_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1989,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[23]
+	mi := &file_minato_v1_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +2002,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetStatusResponse) GetPortId() string {
@@ -1747,7 +2105,7 @@ type GetProfileRequest struct {
 
 func (x *GetProfileRequest) Reset() {
 	*x = GetProfileRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[24]
+	mi := &file_minato_v1_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +2117,7 @@ func (x *GetProfileRequest) String() string {
 func (*GetProfileRequest) ProtoMessage() {}
 
 func (x *GetProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[24]
+	mi := &file_minato_v1_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +2130,7 @@ func (x *GetProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfileRequest.ProtoReflect.Descriptor instead.
 func (*GetProfileRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{31}
 }
 
 // GetProfileResponse is the profile.
@@ -1786,7 +2144,7 @@ type GetProfileResponse struct {
 
 func (x *GetProfileResponse) Reset() {
 	*x = GetProfileResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[25]
+	mi := &file_minato_v1_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2156,7 @@ func (x *GetProfileResponse) String() string {
 func (*GetProfileResponse) ProtoMessage() {}
 
 func (x *GetProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[25]
+	mi := &file_minato_v1_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2169,7 @@ func (x *GetProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfileResponse.ProtoReflect.Descriptor instead.
 func (*GetProfileResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetProfileResponse) GetProfile() *Profile {
@@ -1832,7 +2190,7 @@ type UpdateProfileRequest struct {
 
 func (x *UpdateProfileRequest) Reset() {
 	*x = UpdateProfileRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[26]
+	mi := &file_minato_v1_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2202,7 @@ func (x *UpdateProfileRequest) String() string {
 func (*UpdateProfileRequest) ProtoMessage() {}
 
 func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[26]
+	mi := &file_minato_v1_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2215,7 @@ func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileRequest.ProtoReflect.Descriptor instead.
 func (*UpdateProfileRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{26}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateProfileRequest) GetProfile() *Profile {
@@ -1878,7 +2236,7 @@ type UpdateProfileResponse struct {
 
 func (x *UpdateProfileResponse) Reset() {
 	*x = UpdateProfileResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[27]
+	mi := &file_minato_v1_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2248,7 @@ func (x *UpdateProfileResponse) String() string {
 func (*UpdateProfileResponse) ProtoMessage() {}
 
 func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[27]
+	mi := &file_minato_v1_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2261,7 @@ func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileResponse.ProtoReflect.Descriptor instead.
 func (*UpdateProfileResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{27}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UpdateProfileResponse) GetRecorded() bool {
@@ -1926,7 +2284,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_minato_v1_node_proto_msgTypes[28]
+	mi := &file_minato_v1_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2296,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[28]
+	mi := &file_minato_v1_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2309,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{28}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListPeersRequest) GetPageSize() uint32 {
@@ -1981,7 +2339,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_minato_v1_node_proto_msgTypes[29]
+	mi := &file_minato_v1_node_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2351,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_node_proto_msgTypes[29]
+	mi := &file_minato_v1_node_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2364,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_minato_v1_node_proto_rawDescGZIP(), []int{29}
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListPeersResponse) GetMembers() []*Member {
@@ -2064,7 +2422,26 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\bjapanese\x18\x03 \x01(\tR\bjapanese\x12\x18\n" +
 	"\aenglish\x18\x04 \x01(\tR\aenglish\"B\n" +
 	"\x15PublishReportResponse\x12)\n" +
-	"\x04item\x18\x01 \x01(\v2\x15.minato.v1.OutboxItemR\x04item\"I\n" +
+	"\x04item\x18\x01 \x01(\v2\x15.minato.v1.OutboxItemR\x04item\"\x81\x01\n" +
+	"\x05Draft\x12\x14\n" +
+	"\x05draft\x18\x01 \x01(\tR\x05draft\x12)\n" +
+	"\x06report\x18\x02 \x01(\v2\x11.minato.v1.ReportR\x06report\x127\n" +
+	"\tsave_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bsaveTime\"S\n" +
+	"\x10SaveDraftRequest\x12\x14\n" +
+	"\x05draft\x18\x01 \x01(\tR\x05draft\x12)\n" +
+	"\x06report\x18\x02 \x01(\v2\x11.minato.v1.ReportR\x06report\";\n" +
+	"\x11SaveDraftResponse\x12&\n" +
+	"\x05draft\x18\x01 \x01(\v2\x10.minato.v1.DraftR\x05draft\"O\n" +
+	"\x11ListDraftsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"f\n" +
+	"\x12ListDraftsResponse\x12(\n" +
+	"\x06drafts\x18\x01 \x03(\v2\x10.minato.v1.DraftR\x06drafts\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n" +
+	"\x12DeleteDraftRequest\x12\x14\n" +
+	"\x05draft\x18\x01 \x01(\tR\x05draft\"\x15\n" +
+	"\x13DeleteDraftResponse\"I\n" +
 	"\x1cNodeServicePlanReportRequest\x12)\n" +
 	"\x06report\x18\x01 \x01(\v2\x11.minato.v1.ReportR\x06report\"D\n" +
 	"\x1dNodeServicePlanReportResponse\x12#\n" +
@@ -2169,12 +2546,16 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x18OUTBOX_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OUTBOX_STATE_QUEUED\x10\x01\x12\x19\n" +
 	"\x15OUTBOX_STATE_ACCEPTED\x10\x02\x12\x18\n" +
-	"\x14OUTBOX_STATE_REFUSED\x10\x032\xf5\a\n" +
+	"\x14OUTBOX_STATE_REFUSED\x10\x032\xd6\t\n" +
 	"\vNodeService\x12B\n" +
 	"\aAddPart\x12\x19.minato.v1.AddPartRequest\x1a\x1a.minato.v1.AddPartResponse(\x01\x12R\n" +
 	"\rPublishReport\x12\x1f.minato.v1.PublishReportRequest\x1a .minato.v1.PublishReportResponse\x12_\n" +
 	"\n" +
-	"PlanReport\x12'.minato.v1.NodeServicePlanReportRequest\x1a(.minato.v1.NodeServicePlanReportResponse\x12I\n" +
+	"PlanReport\x12'.minato.v1.NodeServicePlanReportRequest\x1a(.minato.v1.NodeServicePlanReportResponse\x12F\n" +
+	"\tSaveDraft\x12\x1b.minato.v1.SaveDraftRequest\x1a\x1c.minato.v1.SaveDraftResponse\x12I\n" +
+	"\n" +
+	"ListDrafts\x12\x1c.minato.v1.ListDraftsRequest\x1a\x1d.minato.v1.ListDraftsResponse\x12L\n" +
+	"\vDeleteDraft\x12\x1d.minato.v1.DeleteDraftRequest\x1a\x1e.minato.v1.DeleteDraftResponse\x12I\n" +
 	"\n" +
 	"ListOutbox\x12\x1c.minato.v1.ListOutboxRequest\x1a\x1d.minato.v1.ListOutboxResponse\x12K\n" +
 	"\n" +
@@ -2202,7 +2583,7 @@ func file_minato_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_minato_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_minato_v1_node_proto_goTypes = []any{
 	(OutboxState)(0),                      // 0: minato.v1.OutboxState
 	(*AddPartRequest)(nil),                // 1: minato.v1.AddPartRequest
@@ -2212,111 +2593,129 @@ var file_minato_v1_node_proto_goTypes = []any{
 	(*RefusalInfo)(nil),                   // 5: minato.v1.RefusalInfo
 	(*ViolationInfo)(nil),                 // 6: minato.v1.ViolationInfo
 	(*PublishReportResponse)(nil),         // 7: minato.v1.PublishReportResponse
-	(*NodeServicePlanReportRequest)(nil),  // 8: minato.v1.NodeServicePlanReportRequest
-	(*NodeServicePlanReportResponse)(nil), // 9: minato.v1.NodeServicePlanReportResponse
-	(*ListOutboxRequest)(nil),             // 10: minato.v1.ListOutboxRequest
-	(*ListOutboxResponse)(nil),            // 11: minato.v1.ListOutboxResponse
-	(*InboxItem)(nil),                     // 12: minato.v1.InboxItem
-	(*WatchInboxRequest)(nil),             // 13: minato.v1.WatchInboxRequest
-	(*WatchInboxResponse)(nil),            // 14: minato.v1.WatchInboxResponse
-	(*SearchInboxRequest)(nil),            // 15: minato.v1.SearchInboxRequest
-	(*SearchInboxResponse)(nil),           // 16: minato.v1.SearchInboxResponse
-	(*GetReportRequest)(nil),              // 17: minato.v1.GetReportRequest
-	(*GetReportResponse)(nil),             // 18: minato.v1.GetReportResponse
-	(*GetPartRequest)(nil),                // 19: minato.v1.GetPartRequest
-	(*GetPartResponse)(nil),               // 20: minato.v1.GetPartResponse
-	(*AcknowledgeRequest)(nil),            // 21: minato.v1.AcknowledgeRequest
-	(*AcknowledgeResponse)(nil),           // 22: minato.v1.AcknowledgeResponse
-	(*GetStatusRequest)(nil),              // 23: minato.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),             // 24: minato.v1.GetStatusResponse
-	(*GetProfileRequest)(nil),             // 25: minato.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),            // 26: minato.v1.GetProfileResponse
-	(*UpdateProfileRequest)(nil),          // 27: minato.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil),         // 28: minato.v1.UpdateProfileResponse
-	(*ListPeersRequest)(nil),              // 29: minato.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),             // 30: minato.v1.ListPeersResponse
-	(*Part)(nil),                          // 31: minato.v1.Part
-	(*Report)(nil),                        // 32: minato.v1.Report
-	(*durationpb.Duration)(nil),           // 33: google.protobuf.Duration
-	(Lane)(0),                             // 34: minato.v1.Lane
-	(*timestamppb.Timestamp)(nil),         // 35: google.protobuf.Timestamp
-	(*Plan)(nil),                          // 36: minato.v1.Plan
-	(Reaction)(0),                         // 37: minato.v1.Reaction
-	(*Restrictions)(nil),                  // 38: minato.v1.Restrictions
-	(Stage)(0),                            // 39: minato.v1.Stage
-	(*CopyState)(nil),                     // 40: minato.v1.CopyState
-	(*Profile)(nil),                       // 41: minato.v1.Profile
-	(*Member)(nil),                        // 42: minato.v1.Member
+	(*Draft)(nil),                         // 8: minato.v1.Draft
+	(*SaveDraftRequest)(nil),              // 9: minato.v1.SaveDraftRequest
+	(*SaveDraftResponse)(nil),             // 10: minato.v1.SaveDraftResponse
+	(*ListDraftsRequest)(nil),             // 11: minato.v1.ListDraftsRequest
+	(*ListDraftsResponse)(nil),            // 12: minato.v1.ListDraftsResponse
+	(*DeleteDraftRequest)(nil),            // 13: minato.v1.DeleteDraftRequest
+	(*DeleteDraftResponse)(nil),           // 14: minato.v1.DeleteDraftResponse
+	(*NodeServicePlanReportRequest)(nil),  // 15: minato.v1.NodeServicePlanReportRequest
+	(*NodeServicePlanReportResponse)(nil), // 16: minato.v1.NodeServicePlanReportResponse
+	(*ListOutboxRequest)(nil),             // 17: minato.v1.ListOutboxRequest
+	(*ListOutboxResponse)(nil),            // 18: minato.v1.ListOutboxResponse
+	(*InboxItem)(nil),                     // 19: minato.v1.InboxItem
+	(*WatchInboxRequest)(nil),             // 20: minato.v1.WatchInboxRequest
+	(*WatchInboxResponse)(nil),            // 21: minato.v1.WatchInboxResponse
+	(*SearchInboxRequest)(nil),            // 22: minato.v1.SearchInboxRequest
+	(*SearchInboxResponse)(nil),           // 23: minato.v1.SearchInboxResponse
+	(*GetReportRequest)(nil),              // 24: minato.v1.GetReportRequest
+	(*GetReportResponse)(nil),             // 25: minato.v1.GetReportResponse
+	(*GetPartRequest)(nil),                // 26: minato.v1.GetPartRequest
+	(*GetPartResponse)(nil),               // 27: minato.v1.GetPartResponse
+	(*AcknowledgeRequest)(nil),            // 28: minato.v1.AcknowledgeRequest
+	(*AcknowledgeResponse)(nil),           // 29: minato.v1.AcknowledgeResponse
+	(*GetStatusRequest)(nil),              // 30: minato.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),             // 31: minato.v1.GetStatusResponse
+	(*GetProfileRequest)(nil),             // 32: minato.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),            // 33: minato.v1.GetProfileResponse
+	(*UpdateProfileRequest)(nil),          // 34: minato.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil),         // 35: minato.v1.UpdateProfileResponse
+	(*ListPeersRequest)(nil),              // 36: minato.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),             // 37: minato.v1.ListPeersResponse
+	(*Part)(nil),                          // 38: minato.v1.Part
+	(*Report)(nil),                        // 39: minato.v1.Report
+	(*durationpb.Duration)(nil),           // 40: google.protobuf.Duration
+	(Lane)(0),                             // 41: minato.v1.Lane
+	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
+	(*Plan)(nil),                          // 43: minato.v1.Plan
+	(Reaction)(0),                         // 44: minato.v1.Reaction
+	(*Restrictions)(nil),                  // 45: minato.v1.Restrictions
+	(Stage)(0),                            // 46: minato.v1.Stage
+	(*CopyState)(nil),                     // 47: minato.v1.CopyState
+	(*Profile)(nil),                       // 48: minato.v1.Profile
+	(*Member)(nil),                        // 49: minato.v1.Member
 }
 var file_minato_v1_node_proto_depIdxs = []int32{
-	31, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
-	31, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
-	32, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
-	33, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
-	34, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
+	38, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
+	38, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
+	39, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
+	40, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
+	41, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
 	0,  // 5: minato.v1.OutboxItem.state:type_name -> minato.v1.OutboxState
-	35, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
-	35, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	36, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
+	42, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
+	42, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	43, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
 	5,  // 9: minato.v1.OutboxItem.refusal:type_name -> minato.v1.RefusalInfo
 	6,  // 10: minato.v1.RefusalInfo.violations:type_name -> minato.v1.ViolationInfo
 	4,  // 11: minato.v1.PublishReportResponse.item:type_name -> minato.v1.OutboxItem
-	32, // 12: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
-	36, // 13: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
-	4,  // 14: minato.v1.ListOutboxResponse.items:type_name -> minato.v1.OutboxItem
-	34, // 15: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
-	35, // 16: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	35, // 17: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
-	37, // 18: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
-	38, // 19: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
-	39, // 20: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
-	31, // 21: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
-	34, // 22: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
-	33, // 23: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
-	12, // 24: minato.v1.WatchInboxResponse.item:type_name -> minato.v1.InboxItem
-	34, // 25: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
-	12, // 26: minato.v1.SearchInboxResponse.items:type_name -> minato.v1.InboxItem
-	12, // 27: minato.v1.GetReportResponse.received:type_name -> minato.v1.InboxItem
-	4,  // 28: minato.v1.GetReportResponse.published:type_name -> minato.v1.OutboxItem
-	32, // 29: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
-	40, // 30: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
-	37, // 31: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
-	33, // 32: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
-	35, // 33: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	41, // 34: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
-	41, // 35: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
-	42, // 36: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
-	1,  // 37: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
-	3,  // 38: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
-	8,  // 39: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
-	10, // 40: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
-	13, // 41: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
-	15, // 42: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
-	17, // 43: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
-	19, // 44: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
-	21, // 45: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
-	23, // 46: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
-	25, // 47: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
-	27, // 48: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
-	29, // 49: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
-	2,  // 50: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
-	7,  // 51: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
-	9,  // 52: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
-	11, // 53: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
-	14, // 54: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
-	16, // 55: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
-	18, // 56: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
-	20, // 57: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
-	22, // 58: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
-	24, // 59: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
-	26, // 60: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
-	28, // 61: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
-	30, // 62: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
-	50, // [50:63] is the sub-list for method output_type
-	37, // [37:50] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	39, // 12: minato.v1.Draft.report:type_name -> minato.v1.Report
+	42, // 13: minato.v1.Draft.save_time:type_name -> google.protobuf.Timestamp
+	39, // 14: minato.v1.SaveDraftRequest.report:type_name -> minato.v1.Report
+	8,  // 15: minato.v1.SaveDraftResponse.draft:type_name -> minato.v1.Draft
+	8,  // 16: minato.v1.ListDraftsResponse.drafts:type_name -> minato.v1.Draft
+	39, // 17: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
+	43, // 18: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
+	4,  // 19: minato.v1.ListOutboxResponse.items:type_name -> minato.v1.OutboxItem
+	41, // 20: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
+	42, // 21: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	42, // 22: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
+	44, // 23: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
+	45, // 24: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
+	46, // 25: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
+	38, // 26: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
+	41, // 27: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
+	40, // 28: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
+	19, // 29: minato.v1.WatchInboxResponse.item:type_name -> minato.v1.InboxItem
+	41, // 30: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
+	19, // 31: minato.v1.SearchInboxResponse.items:type_name -> minato.v1.InboxItem
+	19, // 32: minato.v1.GetReportResponse.received:type_name -> minato.v1.InboxItem
+	4,  // 33: minato.v1.GetReportResponse.published:type_name -> minato.v1.OutboxItem
+	39, // 34: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
+	47, // 35: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
+	44, // 36: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
+	40, // 37: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
+	42, // 38: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	48, // 39: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
+	48, // 40: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
+	49, // 41: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
+	1,  // 42: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
+	3,  // 43: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
+	15, // 44: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
+	9,  // 45: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
+	11, // 46: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
+	13, // 47: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
+	17, // 48: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
+	20, // 49: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
+	22, // 50: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
+	24, // 51: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
+	26, // 52: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
+	28, // 53: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
+	30, // 54: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
+	32, // 55: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
+	34, // 56: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
+	36, // 57: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
+	2,  // 58: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
+	7,  // 59: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
+	16, // 60: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
+	10, // 61: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
+	12, // 62: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
+	14, // 63: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
+	18, // 64: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
+	21, // 65: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
+	23, // 66: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
+	25, // 67: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
+	27, // 68: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
+	29, // 69: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
+	31, // 70: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
+	33, // 71: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
+	35, // 72: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
+	37, // 73: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
+	58, // [58:74] is the sub-list for method output_type
+	42, // [42:58] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_node_proto_init() }
@@ -2334,7 +2733,7 @@ func file_minato_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_node_proto_rawDesc), len(file_minato_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,9 @@ const (
 	NodeService_AddPart_FullMethodName       = "/minato.v1.NodeService/AddPart"
 	NodeService_PublishReport_FullMethodName = "/minato.v1.NodeService/PublishReport"
 	NodeService_PlanReport_FullMethodName    = "/minato.v1.NodeService/PlanReport"
+	NodeService_SaveDraft_FullMethodName     = "/minato.v1.NodeService/SaveDraft"
+	NodeService_ListDrafts_FullMethodName    = "/minato.v1.NodeService/ListDrafts"
+	NodeService_DeleteDraft_FullMethodName   = "/minato.v1.NodeService/DeleteDraft"
 	NodeService_ListOutbox_FullMethodName    = "/minato.v1.NodeService/ListOutbox"
 	NodeService_WatchInbox_FullMethodName    = "/minato.v1.NodeService/WatchInbox"
 	NodeService_SearchInbox_FullMethodName   = "/minato.v1.NodeService/SearchInbox"
@@ -52,6 +55,12 @@ type NodeServiceClient interface {
 	PublishReport(ctx context.Context, in *PublishReportRequest, opts ...grpc.CallOption) (*PublishReportResponse, error)
 	// PlanReport asks the hub who would get the report.
 	PlanReport(ctx context.Context, in *NodeServicePlanReportRequest, opts ...grpc.CallOption) (*NodeServicePlanReportResponse, error)
+	// SaveDraft keeps a report that is not finished. Durable when it returns.
+	SaveDraft(ctx context.Context, in *SaveDraftRequest, opts ...grpc.CallOption) (*SaveDraftResponse, error)
+	// ListDrafts lists the drafts, newest first.
+	ListDrafts(ctx context.Context, in *ListDraftsRequest, opts ...grpc.CallOption) (*ListDraftsResponse, error)
+	// DeleteDraft removes a draft, e.g. when its report has been published.
+	DeleteDraft(ctx context.Context, in *DeleteDraftRequest, opts ...grpc.CallOption) (*DeleteDraftResponse, error)
 	// ListOutbox lists what was published here, newest first.
 	ListOutbox(ctx context.Context, in *ListOutboxRequest, opts ...grpc.CallOption) (*ListOutboxResponse, error)
 	// WatchInbox sends what has arrived, oldest first, then what arrives.
@@ -110,6 +119,36 @@ func (c *nodeServiceClient) PlanReport(ctx context.Context, in *NodeServicePlanR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(NodeServicePlanReportResponse)
 	err := c.cc.Invoke(ctx, NodeService_PlanReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) SaveDraft(ctx context.Context, in *SaveDraftRequest, opts ...grpc.CallOption) (*SaveDraftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SaveDraftResponse)
+	err := c.cc.Invoke(ctx, NodeService_SaveDraft_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) ListDrafts(ctx context.Context, in *ListDraftsRequest, opts ...grpc.CallOption) (*ListDraftsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDraftsResponse)
+	err := c.cc.Invoke(ctx, NodeService_ListDrafts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) DeleteDraft(ctx context.Context, in *DeleteDraftRequest, opts ...grpc.CallOption) (*DeleteDraftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteDraftResponse)
+	err := c.cc.Invoke(ctx, NodeService_DeleteDraft_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -249,6 +288,12 @@ type NodeServiceServer interface {
 	PublishReport(context.Context, *PublishReportRequest) (*PublishReportResponse, error)
 	// PlanReport asks the hub who would get the report.
 	PlanReport(context.Context, *NodeServicePlanReportRequest) (*NodeServicePlanReportResponse, error)
+	// SaveDraft keeps a report that is not finished. Durable when it returns.
+	SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error)
+	// ListDrafts lists the drafts, newest first.
+	ListDrafts(context.Context, *ListDraftsRequest) (*ListDraftsResponse, error)
+	// DeleteDraft removes a draft, e.g. when its report has been published.
+	DeleteDraft(context.Context, *DeleteDraftRequest) (*DeleteDraftResponse, error)
 	// ListOutbox lists what was published here, newest first.
 	ListOutbox(context.Context, *ListOutboxRequest) (*ListOutboxResponse, error)
 	// WatchInbox sends what has arrived, oldest first, then what arrives.
@@ -288,6 +333,15 @@ func (UnimplementedNodeServiceServer) PublishReport(context.Context, *PublishRep
 }
 func (UnimplementedNodeServiceServer) PlanReport(context.Context, *NodeServicePlanReportRequest) (*NodeServicePlanReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanReport not implemented")
+}
+func (UnimplementedNodeServiceServer) SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SaveDraft not implemented")
+}
+func (UnimplementedNodeServiceServer) ListDrafts(context.Context, *ListDraftsRequest) (*ListDraftsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDrafts not implemented")
+}
+func (UnimplementedNodeServiceServer) DeleteDraft(context.Context, *DeleteDraftRequest) (*DeleteDraftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDraft not implemented")
 }
 func (UnimplementedNodeServiceServer) ListOutbox(context.Context, *ListOutboxRequest) (*ListOutboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOutbox not implemented")
@@ -379,6 +433,60 @@ func _NodeService_PlanReport_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(NodeServiceServer).PlanReport(ctx, req.(*NodeServicePlanReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_SaveDraft_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SaveDraftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).SaveDraft(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_SaveDraft_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).SaveDraft(ctx, req.(*SaveDraftRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_ListDrafts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDraftsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ListDrafts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ListDrafts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ListDrafts(ctx, req.(*ListDraftsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_DeleteDraft_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDraftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).DeleteDraft(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_DeleteDraft_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).DeleteDraft(ctx, req.(*DeleteDraftRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -563,6 +671,18 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PlanReport",
 			Handler:    _NodeService_PlanReport_Handler,
+		},
+		{
+			MethodName: "SaveDraft",
+			Handler:    _NodeService_SaveDraft_Handler,
+		},
+		{
+			MethodName: "ListDrafts",
+			Handler:    _NodeService_ListDrafts_Handler,
+		},
+		{
+			MethodName: "DeleteDraft",
+			Handler:    _NodeService_DeleteDraft_Handler,
 		},
 		{
 			MethodName: "ListOutbox",

@@ -1,0 +1,783 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+// The scripts drive this very test binary as `minato`: real processes with real
+// TLS, NATS, files and sockets. Beside the commands of testscript they have:
+//
+//	port MEMBER:ROLE[:COMMUNITY]...  make a hub, run it, and let members join: each
+//	                                 with a profile, a person `ciso` and a running node
+//	join NAME MEMBER                 join the node NAME of a member that is known
+//	profile NAME                     set the profile of a running node
+//	start NAME                       run the daemon `hub`, or the node in $P/NAME
+//	background NAME minato ARG...    run any command of minato beside the script
+//	halt NAME                        SIGTERM; it must end with exit code 0
+//	interrupt NAME                   SIGINT, the same
+//	crash NAME                       SIGKILL
+//	at NAME                          the next commands use the node in $P/NAME
+//	connected NAME...                wait until the sessions of these nodes are open
+//	eventually [-code N] [-stdout RE] minato ARG...
+//	                                 repeat it until it ends and answers like that
+//	exits CODE minato ARG...         run it; the exit code must be that
+//	wait_stdout NAME RE              wait until a process beside the script prints it
+//	arrived [-exercise] [TITLE]...   wait until the inbox holds exactly these titles in
+//	                                 this order; PREFIX-1..9 stands for nine of them
+//	flood N PREFIX minato ARG...     run it N times beside the script with the titles
+//	                                 PREFIX-1..N; exit codes 0 and 5 are fine
+//	flooded [N]                      wait until N of them, or all, have been run
+//	let NAME RE                      NAME becomes the first group of RE in stdout
+//	edit FILE OLD NEW                replace the one OLD in a file
+//	random FILE BYTES                make a file of random bytes
+//	keys KEY...                      each line of stdout is an object with these keys
+//	screen                           stdout fits a screen: 40 lines of 120 columns
+//
+// $P is a short folder of the script's own that holds hub/ and each node; $HUB
+// and $NATS are its addresses.
+var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"port": command((*world).port), "join": command((*world).join), "profile": command((*world).profile),
+	"start": command((*world).start), "background": command((*world).background),
+	"halt": command((*world).halt), "interrupt": command((*world).interrupt), "crash": command((*world).crash),
+	"at": command((*world).at), "connected": command((*world).connected),
+	"eventually": command((*world).eventually), "exits": command((*world).exits), "wait_stdout": command((*world).waitStdout),
+	"arrived": command((*world).arrived), "flood": command((*world).flood), "flooded": command((*world).flooded),
+	"let": command((*world).let), "edit": command((*world).edit), "random": command((*world).random),
+	"keys": command((*world).keys), "screen": command((*world).screen),
+}
+
+// patience bounds every wait of a script.
+const patience = 40 * time.Second
+
+// raceOptions spare each process the second that the race detector waits at
+// its end; a race found ends it with a code that no script expects.
+const raceOptions = "atexit_sleep_ms=0 exitcode=66"
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"minato": main})
+}
+
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		// These end or pass over a script as if it had passed.
+		require.NotRegexp(t, `(?m)^\s*(\[.*\]|stop\b|skip\b|kill\b)`, string(text), file)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireUniqueNames: true, Cmds: scriptCommands,
+		Setup: func(e *testscript.Env) error {
+			w, err := newWorld()
+			if err != nil {
+				return err
+			}
+			e.Values[worldKey{}] = w
+			e.Setenv("P", w.dir)
+			e.Setenv("HUB", w.hub)
+			e.Setenv("NATS", w.nats)
+			e.Setenv("TMPDIR", w.dir)
+			e.Setenv("NO_COLOR", "1")
+			e.Setenv("GORACE", raceOptions)
+			e.Defer(func() {
+				if err := w.end(); err != nil {
+					e.T().Fatal(err)
+				}
+			})
+			return nil
+		},
+	})
+}
+
+type worldKey struct{}
+
+// world is what one script has made: a port and the processes of it. The
+// script and errgroups of one command use it, so processes are guarded.
+type world struct {
+	ts             *testscript.TestScript
+	dir, hub, nats string
+	flooding       *flooding
+
+	mu        sync.Mutex
+	processes map[string]*process
+}
+
+func command(run func(*world, ...string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("this command cannot be negated")
+		}
+		w := ts.Value(worldKey{}).(*world)
+		w.ts = ts
+		ts.Check(run(w, args...))
+	}
+}
+
+var errArgs = errors.New("wrong arguments; see script_test.go")
+
+func newWorld() (*world, error) {
+	// Not the folder of the test: the path of a Unix socket is bounded.
+	dir, err := os.MkdirTemp("/tmp", "m")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, processes: map[string]*process{}}
+	if w.hub, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	w.nats, err = freeAddress()
+	return w, err
+}
+
+// nextListener counts below the range from which the system takes the ports of
+// outgoing connections: a hub comes back to its address after a restart, and
+// nothing must have taken it meanwhile.
+var nextListener atomic.Int32
+
+func freeAddress() (string, error) {
+	first := 20000 + os.Getpid()%1000*10
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+int(nextListener.Add(1))))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
+	}
+	return "", errors.New("no free port on the loopback interface")
+}
+
+// process is one `minato` beside the script.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // of Wait, once done
+
+	mu      sync.Mutex
+	out     bytes.Buffer
+	errs    bytes.Buffer
+	changed chan struct{} // closed when out grows
+}
+
+// collector puts one stream of a process aside and wakes who waits for it.
+type collector struct {
+	p  *process
+	to *bytes.Buffer
+}
+
+func (c collector) Write(b []byte) (int, error) {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	close(c.p.changed)
+	c.p.changed = make(chan struct{})
+	return c.to.Write(b)
+}
+
+// until waits until the process has printed what re matches.
+func (p *process) until(re *regexp.Regexp) (string, error) {
+	timeUp := time.After(patience)
+	for ended := false; ; {
+		p.mu.Lock()
+		out, errs, changed := p.out.String(), p.errs.String(), p.changed
+		p.mu.Unlock()
+		if re.MatchString(out) {
+			return out, nil
+		}
+		if ended {
+			return out, fmt.Errorf("%s has ended (%v) without %q\n%s\n%s", p.name, p.err, re, out, tail(errs))
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			ended = true
+		case <-timeUp:
+			return out, fmt.Errorf("%s does not print %q\n%s\n%s", p.name, re, out, tail(errs))
+		}
+	}
+}
+
+// signal sends a signal and waits for the end.
+func (p *process) signal(s os.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", p.name, err)
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("%s does not end on %v\n%s", p.name, s, tail(p.errs.String()))
+	}
+}
+
+func tail(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	return strings.Join(lines[max(0, len(lines)-12):], "\n")
+}
+
+// minato makes the command `minato` as the script would run it, in a node.
+func (w *world) minato(node string, args ...string) *exec.Cmd {
+	cmd := exec.Command("minato", args...)
+	cmd.Dir = w.ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "MINATO_NODE="+node, "MINATO_LANG="+w.ts.Getenv("MINATO_LANG"), "TMPDIR="+w.dir, "NO_COLOR=1", "GORACE="+raceOptions)
+	return cmd
+}
+
+// call runs `minato` to its end and returns what it printed and its exit code.
+func (w *world) call(node string, args ...string) (out, errs string, code int, err error) {
+	cmd := w.minato(node, args...)
+	var outBuf, errBuf bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &outBuf, &errBuf
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code, err = exit.ExitCode(), nil
+	}
+	return outBuf.String(), errBuf.String(), code, err
+}
+
+// must is call for what has to succeed.
+func (w *world) must(node string, args ...string) (string, error) {
+	out, errs, code, err := w.call(node, args...)
+	if err == nil && code != exitDone {
+		err = fmt.Errorf("minato %q: exit code %d\n%s%s", args, code, out, errs)
+	}
+	return out, err
+}
+
+// run starts a process beside the script.
+func (w *world) run(name, node string, args ...string) (*process, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, running := w.processes[name]; running {
+		return nil, fmt.Errorf("%s is running already", name)
+	}
+	p := &process{name: name, cmd: w.minato(node, args...), done: make(chan struct{}), changed: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = collector{p, &p.out}, collector{p, &p.errs}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	w.processes[name] = p
+	return p, nil
+}
+
+// take hands a process over to who ends it.
+func (w *world) take(name string) (*process, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.processes[name]
+	if !ok {
+		return nil, fmt.Errorf("%s is not running", name)
+	}
+	delete(w.processes, name)
+	return p, nil
+}
+
+func (w *world) nodeDir(name string) string { return filepath.Join(w.dir, name) }
+
+// port makes a whole port of the members given as MEMBER:ROLE[:COMMUNITY].
+func (w *world) port(members ...string) error {
+	if _, err := w.must("", "hub", "init", "--dir", w.nodeDir("hub"), "--port", "tsu", "--listen", w.hub, "--nats", w.nats); err != nil {
+		return err
+	}
+	if err := w.start("hub"); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	var names []string
+	for _, m := range members {
+		parts := strings.Split(m, ":")
+		if len(parts) < 2 || len(parts) > 3 {
+			return errArgs
+		}
+		names = append(names, parts[0])
+		g.Go(func() error {
+			invite := []string{"hub", "invite", "--dir", w.nodeDir("hub"), "--member", parts[0], "--name", parts[0] + "株式会社", "--role", parts[1]}
+			if len(parts) == 3 {
+				invite = append(invite, "--community", parts[2])
+			}
+			token, err := w.must("", invite...)
+			if err != nil {
+				return err
+			}
+			if _, err := w.must("", "node", "join", strings.TrimSpace(token), "--dir", w.nodeDir(parts[0])); err != nil {
+				return err
+			}
+			return errors.Join(w.start(parts[0]), w.profile(parts[0]))
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return w.connected(names...)
+}
+
+// join lets one more node of a member join, in $P/NAME.
+func (w *world) join(args ...string) error {
+	if len(args) != 2 {
+		return errArgs
+	}
+	token, err := w.must("", "hub", "invite", "--dir", w.nodeDir("hub"), "--member", args[1], "--name", args[1]+"株式会社", "--role", "operator")
+	if err != nil {
+		return err
+	}
+	_, err = w.must("", "node", "join", strings.TrimSpace(token), "--dir", w.nodeDir(args[0]))
+	return err
+}
+
+// profile gives a node two contacts and a person that TLP:RED can name.
+func (w *world) profile(args ...string) error {
+	if len(args) != 1 {
+		return errArgs
+	}
+	name := args[0]
+	if _, err := w.must(w.nodeDir(name), "node", "profile", "--organisation", name+"株式会社", "--port", "津", "--terminal", name+"ふ頭",
+		"--contact", "港 花子,059-000-0001,hanako@example.jp", "--contact", "津 太郎,059-000-0002,taro@example.jp"); err != nil {
+		return err
+	}
+	_, err := w.must(w.nodeDir(name), "node", "person", "add", "ciso", "--name", "海野 守", "--title", "CISO")
+	return err
+}
+
+func (w *world) start(args ...string) error {
+	if len(args) != 1 {
+		return errArgs
+	}
+	run := []string{"node", "run", "-c", filepath.Join(w.nodeDir(args[0]), "node.toml")}
+	if args[0] == "hub" {
+		run = []string{"hub", "run", "-c", filepath.Join(w.nodeDir("hub"), "hub.toml")}
+	}
+	p, err := w.run(args[0], "", run...)
+	if err != nil {
+		return err
+	}
+	_, err = p.until(regexp.MustCompile(`(?m)^ready `))
+	return err
+}
+
+func (w *world) background(args ...string) error {
+	if len(args) < 3 || args[1] != "minato" {
+		return errArgs
+	}
+	_, err := w.run(args[0], w.ts.Getenv("MINATO_NODE"), args[2:]...)
+	return err
+}
+
+func (w *world) halt(args ...string) error      { return w.finish(syscall.SIGTERM, args) }
+func (w *world) interrupt(args ...string) error { return w.finish(os.Interrupt, args) }
+
+func (w *world) finish(s os.Signal, args []string) error {
+	if len(args) != 1 {
+		return errArgs
+	}
+	p, err := w.take(args[0])
+	if err != nil {
+		return err
+	}
+	if err := p.signal(s); err != nil {
+		return err
+	}
+	return p.verdict(nil)
+}
+
+// verdict is what to say of a process that was ended. Its stdout is that of
+// the script's command.
+func (p *process) verdict(want error) error {
+	log := p.errs.String()
+	switch {
+	case strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:"):
+		return fmt.Errorf("%s: %s", p.name, log)
+	case want == nil && p.err != nil:
+		return fmt.Errorf("%s ended with %w\n%s", p.name, p.err, tail(log))
+	}
+	return nil
+}
+
+var errKilled = errors.New("killed")
+
+func (w *world) crash(args ...string) error {
+	if len(args) != 1 {
+		return errArgs
+	}
+	p, err := w.take(args[0])
+	if err != nil {
+		return err
+	}
+	if err := p.signal(os.Kill); err != nil {
+		return err
+	}
+	return p.verdict(errKilled)
+}
+
+// end ends what still runs, nodes before the hub, and removes the folder.
+func (w *world) end() error {
+	w.mu.Lock()
+	rest := w.processes
+	w.processes = map[string]*process{}
+	w.mu.Unlock()
+	var g errgroup.Group
+	hub := rest["hub"]
+	delete(rest, "hub")
+	for _, p := range rest {
+		g.Go(func() error { return p.terminate() })
+	}
+	err := g.Wait()
+	if hub != nil {
+		err = errors.Join(err, hub.terminate())
+	}
+	return errors.Join(err, os.RemoveAll(w.dir))
+}
+
+// terminate ends a process at the end of a script, and makes sure of it.
+func (p *process) terminate() error {
+	err := p.signal(syscall.SIGTERM)
+	if err != nil {
+		return errors.Join(err, p.cmd.Process.Kill())
+	}
+	return p.verdict(nil)
+}
+
+func (w *world) at(args ...string) error {
+	if len(args) != 1 {
+		return errArgs
+	}
+	w.ts.Setenv("MINATO_NODE", w.nodeDir(args[0]))
+	return nil
+}
+
+// repeat calls try until it is content, and returns its last word otherwise.
+func repeat(try func() (done bool, said string, err error)) error {
+	timeUp := time.After(patience)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, said, err := try()
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-timeUp:
+			return fmt.Errorf("not within %s; last:\n%s", patience, said)
+		}
+	}
+}
+
+func (w *world) connected(args ...string) error {
+	for _, name := range args {
+		err := repeat(func() (bool, string, error) {
+			out, errs, _, err := w.call(w.nodeDir(name), "status", "--json")
+			return strings.Contains(out, `"connected":true`), out + errs, err
+		})
+		if err != nil {
+			return fmt.Errorf("%s is not connected: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (w *world) eventually(args ...string) error {
+	want, re := exitDone, regexp.MustCompile("")
+	for len(args) > 2 && strings.HasPrefix(args[0], "-") {
+		var err error
+		switch args[0] {
+		case "-code":
+			want, err = strconv.Atoi(args[1])
+		case "-stdout":
+			re, err = regexp.Compile("(?m)" + args[1])
+		default:
+			err = errArgs
+		}
+		if err != nil {
+			return err
+		}
+		args = args[2:]
+	}
+	if len(args) < 2 || args[0] != "minato" {
+		return errArgs
+	}
+	return repeat(func() (bool, string, error) {
+		out, errs, code, err := w.call(w.ts.Getenv("MINATO_NODE"), args[1:]...)
+		if err != nil || code != want || !re.MatchString(out) {
+			return false, fmt.Sprintf("exit code %d\n%s%s", code, out, errs), err
+		}
+		_, err = io.WriteString(w.ts.Stdout(), out)
+		_, err2 := io.WriteString(w.ts.Stderr(), errs)
+		return true, "", errors.Join(err, err2)
+	})
+}
+
+func (w *world) exits(args ...string) error {
+	if len(args) < 3 || args[1] != "minato" {
+		return errArgs
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	out, errs, code, err := w.call(w.ts.Getenv("MINATO_NODE"), args[2:]...)
+	if err != nil {
+		return err
+	}
+	if code != want {
+		return fmt.Errorf("exit code %d, want %d\n%s%s", code, want, out, errs)
+	}
+	_, err = io.WriteString(w.ts.Stdout(), out)
+	_, err2 := io.WriteString(w.ts.Stderr(), errs)
+	return errors.Join(err, err2)
+}
+
+func (w *world) waitStdout(args ...string) error {
+	if len(args) != 2 {
+		return errArgs
+	}
+	w.mu.Lock()
+	p, ok := w.processes[args[0]]
+	w.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%s is not running", args[0])
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	if err != nil {
+		return err
+	}
+	out, err := p.until(re)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w.ts.Stdout(), out)
+	return err
+}
+
+var series = regexp.MustCompile(`^(.+-)1\.\.(\d+)$`)
+
+func (w *world) arrived(args ...string) error {
+	list := []string{"inbox", "--json"}
+	if len(args) > 0 && args[0] == "-exercise" {
+		list, args = append(list, "--exercise"), args[1:]
+	}
+	var want []string
+	for _, arg := range args {
+		m := series.FindStringSubmatch(arg)
+		if m == nil {
+			want = append(want, arg)
+			continue
+		}
+		last, err := strconv.Atoi(m[2])
+		if err != nil {
+			return err
+		}
+		for i := range last {
+			want = append(want, m[1]+strconv.Itoa(i+1))
+		}
+	}
+	return repeat(func() (bool, string, error) {
+		out, errs, code, err := w.call(w.ts.Getenv("MINATO_NODE"), list...)
+		if err != nil || code != exitDone {
+			return false, out + errs, err
+		}
+		var got []string
+		for line := range strings.Lines(out) {
+			var item struct{ Title string }
+			if err := json.Unmarshal([]byte(line), &item); err != nil {
+				return false, line, err
+			}
+			got = append(got, item.Title)
+		}
+		// More than wanted can never become right.
+		if len(got) > len(want) {
+			return false, "", fmt.Errorf("the inbox holds %q, want %q", got, want)
+		}
+		return slices.Equal(got, want), fmt.Sprintf("the inbox holds %q, want %q", got, want), nil
+	})
+}
+
+// flooding is a row of commands that run one after the other beside the script.
+type flooding struct {
+	mu      sync.Mutex
+	done    int
+	changed chan struct{}
+	err     error
+	total   int
+}
+
+func (w *world) flood(args ...string) error {
+	if len(args) < 4 || args[2] != "minato" || w.flooding != nil {
+		return errArgs
+	}
+	total, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	f := &flooding{changed: make(chan struct{}), total: total}
+	w.flooding = f
+	node, prefix, args := w.ts.Getenv("MINATO_NODE"), args[1], args[3:]
+	var commands []*exec.Cmd
+	for i := range total {
+		commands = append(commands, w.minato(node, append(slices.Clone(args), "--title", fmt.Sprintf("%s-%d", prefix, i+1))...))
+	}
+	go func() {
+		for _, cmd := range commands {
+			out, err := cmd.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == exitQueued {
+				err = nil
+			}
+			f.mu.Lock()
+			if f.done++; err != nil && f.err == nil {
+				f.err = fmt.Errorf("%w: %s", err, out)
+			}
+			close(f.changed)
+			f.changed = make(chan struct{})
+			f.mu.Unlock()
+		}
+	}()
+	return nil
+}
+
+func (w *world) flooded(args ...string) error {
+	f := w.flooding
+	if f == nil || len(args) > 1 {
+		return errArgs
+	}
+	want := f.total
+	if len(args) == 1 {
+		var err error
+		if want, err = strconv.Atoi(args[0]); err != nil {
+			return err
+		}
+	}
+	timeUp := time.After(patience)
+	for {
+		f.mu.Lock()
+		done, changed, err := f.done, f.changed, f.err
+		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if done >= want {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timeUp:
+			return fmt.Errorf("%d of %d commands within %s", done, want, patience)
+		}
+	}
+}
+
+func (w *world) let(args ...string) error {
+	if len(args) != 2 {
+		return errArgs
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	if err != nil {
+		return err
+	}
+	m := re.FindStringSubmatch(w.ts.ReadFile("stdout"))
+	if len(m) < 2 {
+		return fmt.Errorf("stdout has no %q", re)
+	}
+	w.ts.Setenv(args[0], m[1])
+	return nil
+}
+
+func (w *world) edit(args ...string) error {
+	if len(args) != 3 {
+		return errArgs
+	}
+	path := w.ts.MkAbs(args[0])
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(text, []byte(args[1])); n != 1 {
+		return fmt.Errorf("%s holds %q %d times\n%s", args[0], args[1], n, text)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.Replace(text, []byte(args[1]), []byte(args[2]), 1), info.Mode())
+}
+
+func (w *world) random(args ...string) (err error) {
+	if len(args) != 2 {
+		return errArgs
+	}
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(w.ts.MkAbs(args[0]))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var seed [32]byte
+	copy(seed[:], args[0])
+	_, err = io.CopyN(f, rand.NewChaCha8(seed), size)
+	return err
+}
+
+func (w *world) keys(args ...string) error {
+	out := w.ts.ReadFile("stdout")
+	if out == "" {
+		return errors.New("stdout is empty")
+	}
+	for line := range strings.Lines(out) {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
+			return fmt.Errorf("%w: %s", err, line)
+		}
+		for _, key := range args {
+			if _, ok := object[key]; !ok {
+				return fmt.Errorf("no %q in %s", key, line)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) screen(args ...string) error {
+	if len(args) > 0 {
+		return errArgs
+	}
+	lines := 0
+	for s := bufio.NewScanner(strings.NewReader(w.ts.ReadFile("stdout"))); s.Scan(); lines++ {
+		// Examples are as long as they are.
+		if line := s.Text(); len([]rune(line)) > 120 && !strings.HasPrefix(line, "  minato ") {
+			return fmt.Errorf("too wide: %s", line)
+		}
+	}
+	if lines == 0 || lines > 40 {
+		return fmt.Errorf("%d lines", lines)
+	}
+	return nil
+}
