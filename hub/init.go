@@ -110,21 +110,22 @@ func Admin(ctx context.Context, dir string) (pb.AdminServiceClient, io.Closer, e
 	if _, err := client.ListMemberStates(ctx, &pb.ListMemberStatesRequest{PageSize: 1}); err == nil {
 		return client, conn, nil
 	}
+	conn.Close() // it has failed once and would wait before it tries again
 	c, err := ReadConfig(filepath.Join(dir, "hub.toml"))
 	if err != nil {
-		conn.Close()
 		return nil, nil, err
 	}
 	c.NATS = "" // nobody joins or receives meanwhile
 	h, err := Open(ctx, c, slog.New(slog.DiscardHandler))
 	if err != nil {
-		conn.Close()
 		return nil, nil, err
 	}
 	server, socket, err := rpc.LocalServer(adminSocket(dir), h.log)
 	if err != nil {
-		conn.Close()
 		return nil, nil, errors.Join(err, h.Close())
+	}
+	if conn, err = rpc.DialLocal(adminSocket(dir)); err != nil {
+		return nil, nil, errors.Join(err, socket.Close(), h.Close())
 	}
 	pb.RegisterAdminServiceServer(server, h)
 	done := make(chan struct{})
@@ -132,7 +133,7 @@ func Admin(ctx context.Context, dir string) (pb.AdminServiceClient, io.Closer, e
 		defer close(done)
 		_ = server.Serve(socket)
 	}()
-	return client, closer(func() error {
+	return pb.NewAdminServiceClient(conn), closer(func() error {
 		conn.Close()
 		server.GracefulStop()
 		<-done

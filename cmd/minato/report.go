@@ -25,11 +25,11 @@ type reportFlags struct {
 	stix                      string
 	attach, to                []string
 	community                 string
-	exercise, plan            bool
+	exercise, plan, draft     bool
 	events                    []string
 	cause, impact             string
 	caseID                    string
-	file                      string
+	file, from                string
 	wait                      time.Duration
 
 	parts []*partFile // what --stix and --attach name
@@ -47,9 +47,15 @@ func (a *app) reportCommand() *cobra.Command {
 		example: "minato report --tlp amber --to port-authority --title 'TOSに不審な通信' -m '22日未明から外部と通信'\n" +
 			"minato report --tlp red --to mlit/ciso --title 侵入の疑い --text memo.txt --attach log.zip --plan",
 	}, a.exactly(), func(c *cobra.Command, _ []string) error {
+		if f.from != "" {
+			return a.reportFrom(c.Context(), &f)
+		}
 		r, err := f.report(a)
 		if err != nil {
 			return err
+		}
+		if f.draft {
+			return a.saveDraft(c.Context(), &f, r, "")
 		}
 		if err := a.need(f.missing(r)...); err != nil && !a.interactive() {
 			return err
@@ -71,6 +77,8 @@ func (a *app) reportCommand() *cobra.Command {
 	a.contentFlags(c, &f)
 	fl := c.Flags()
 	fl.StringVar(&f.caseID, "case", "", a.t("続報にする事案の `ID`", "`ID` of the case that this follows up"))
+	fl.BoolVar(&f.draft, "draft", false, a.t("出さずに下書きとして残す", "publish nothing, keep it as a draft"))
+	fl.StringVar(&f.from, "from", "", a.t("下書きか拒否された報告の `ID` から始める", "start from a draft or a refused report, `ID`"))
 	fl.BoolVar(&f.exercise, "exercise", false, a.t("訓練として出す", "this is an exercise"))
 	fl.StringVar(&f.file, "file", "", a.t("報告全体のJSON `ファイル` (protojson; - は標準入力)", "JSON `file` with a whole report (protojson; - for stdin)"))
 	return c
@@ -84,7 +92,7 @@ func (a *app) contentFlags(c *cobra.Command, f *reportFlags) {
 	fl.StringVarP(&f.message, "message", "m", "", a.t("概要の`文`", "the summary, one `sentence` or more"))
 	fl.StringVar(&f.text, "text", "", a.t("概要の`ファイル` (UTF-8; - は標準入力)", "`file` with the summary (UTF-8; - for stdin)"))
 	fl.StringArrayVar(&f.to, "to", nil, a.t("宛先の`会員`、TLP:RED は 会員/人 (繰り返し可)", "recipient `MEMBER`, for TLP:RED MEMBER/PERSON (repeatable)"))
-	fl.StringVar(&f.community, "community", "", a.t("TLP:GREEN のコミュニティ`ID` (既定は港全体)", "community `ID` for TLP:GREEN (default: the port)"))
+	fl.StringVar(&f.community, "community", "", a.t("TLP:GREEN のコミュニティ`ID` (港全体なら港のID)", "community `ID` for TLP:GREEN (the port's id for all)"))
 	fl.StringVar(&f.stix, "stix", "", a.t("STIX 2.1 バンドルの`ファイル`", "`file` with a STIX 2.1 bundle"))
 	fl.StringArrayVar(&f.attach, "attach", nil, a.t("添付`ファイル` (繰り返し可)", "`file` to attach (repeatable)"))
 	fl.StringArrayVar(&f.events, "event", nil, a.t("事象の`類型` malware, intrusion, leak など (繰り返し可)", "`type` of event: malware, intrusion, leak, ... (repeatable)"))
@@ -260,6 +268,11 @@ func (f *reportFlags) missing(r *pb.Report) []required {
 // without a connection a refusal that would come much later.
 func checkAddressing(r *pb.Report) error {
 	label := tlp.Label(r.GetTlp())
+	if label.NeedsCommunity() && r.GetCommunityId() == "" {
+		return rpc.Refuse(codes.FailedPrecondition, "GREEN_NEEDS_COMMUNITY", "community_id",
+			"TLP:GREEN には共有範囲の指定が必要です (--community ID)。港全体なら港の ID を指定してください: minato status",
+			"TLP:GREEN needs a community (--community ID). For the whole port give the port's id: minato status")
+	}
 	if label.NeedsRecipients() && len(r.GetRecipients()) == 0 {
 		to := "--to MEMBER"
 		if label.NeedsPersons() {
@@ -335,8 +348,8 @@ func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.N
 			return err
 		}
 	}
-	if r.GetTlp() == pb.TlpLabel_TLP_LABEL_GREEN && r.GetCommunityId() == "" {
-		// TLP:GREEN without a community means the whole port.
+	if f.filledBy && r.GetTlp() == pb.TlpLabel_TLP_LABEL_GREEN && r.GetCommunityId() == "" {
+		// The form shows who would get it before anything is sent.
 		r.CommunityId = status.GetPortId()
 	}
 	return checkAddressing(r)

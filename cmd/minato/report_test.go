@@ -47,12 +47,13 @@ func TestLabelTitleAndOneSentenceAreEnough(t *testing.T) {
 	require.False(t, hasJapanese(strings.NewReplacer("TOSに不審な通信", "", "港湾管理者", "").Replace(out)), out)
 }
 
-func TestGreenMeansThePortUnlessACommunityIsNamed(t *testing.T) {
+func TestGreenWithoutACommunityIsRefusedBeforeItIsStored(t *testing.T) {
 	n := startNode(t)
 	n.outcome = item(pb.OutboxState_OUTBOX_STATE_ACCEPTED)
-	code, _, _ := n.minato("report", "--tlp", "TLP:GREEN", "--title", "t", "-m", "m")
-	require.Equal(t, exitDone, code)
-	require.Equal(t, "nagoya", n.published.GetCommunityId())
+	code, _, errs := n.minato("report", "--tlp", "TLP:GREEN", "--title", "t", "-m", "m")
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, "--community")
+	require.Nil(t, n.published)
 
 	code, _, _ = n.minato("report", "--tlp", "green", "--community", "operators", "--title", "t", "-m", "m")
 	require.Equal(t, exitDone, code)

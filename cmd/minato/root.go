@@ -38,6 +38,7 @@ func (a *app) root() *cobra.Command {
 		a.showCommand(),
 		a.ackCommand(),
 		a.outboxCommand(),
+		a.draftsCommand(),
 		a.membersCommand(),
 		a.statusCommand(),
 		a.nodeCommand(),

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -34,7 +35,8 @@ import (
 //
 //	port MEMBER:ROLE[:COMMUNITY]...  make a hub, run it, and let members join: each
 //	                                 with a profile, a person `ciso` and a running node
-//	join NAME MEMBER                 join the node NAME of a member that is known
+//	join NAME MEMBER ROLE [COMMUNITY]...
+//	                                 let the node NAME of a member join
 //	profile NAME                     set the profile of a running node
 //	start NAME                       run the daemon `hub`, or the node in $P/NAME
 //	background NAME minato ARG...    run any command of minato beside the script
@@ -91,6 +93,7 @@ func TestScripts(t *testing.T) {
 		// These end or pass over a script as if it had passed.
 		require.NotRegexp(t, `(?m)^\s*(\[.*\]|stop\b|skip\b|kill\b)`, string(text), file)
 	}
+	t.Cleanup(func() { require.NoError(t, ports.remove()) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true, Cmds: scriptCommands,
 		Setup: func(e *testscript.Env) error {
@@ -302,54 +305,152 @@ func (w *world) take(name string) (*process, error) {
 
 func (w *world) nodeDir(name string) string { return filepath.Join(w.dir, name) }
 
-// port makes a whole port of the members given as MEMBER:ROLE[:COMMUNITY].
+// port makes a whole port of the members given as MEMBER:ROLE[:COMMUNITY] and
+// runs it.
 func (w *world) port(members ...string) error {
-	if _, err := w.must("", "hub", "init", "--dir", w.nodeDir("hub"), "--port", "tsu", "--listen", w.hub, "--nats", w.nats); err != nil {
+	made, err := ports.made(w, members)
+	if err != nil {
+		return err
+	}
+	if err := made.copyTo(w); err != nil {
 		return err
 	}
 	if err := w.start("hub"); err != nil {
 		return err
 	}
 	var g errgroup.Group
-	var names []string
+	for _, m := range members {
+		g.Go(func() error { return w.start(memberOf(m)) })
+	}
+	return g.Wait()
+}
+
+func memberOf(spec string) string {
+	member, _, _ := strings.Cut(spec, ":")
+	return member
+}
+
+// makePort makes the port with the commands that people type, and ends it.
+func (w *world) makePort(members []string) error {
+	if _, err := w.must("", "hub", "init", "--dir", w.nodeDir("hub"), "--port", "tsu", "--listen", w.hub, "--nats", w.nats); err != nil {
+		return err
+	}
+	if err := w.start("hub"); err != nil {
+		return err
+	}
 	for _, m := range members {
 		parts := strings.Split(m, ":")
 		if len(parts) < 2 || len(parts) > 3 {
 			return errArgs
 		}
-		names = append(names, parts[0])
-		g.Go(func() error {
-			invite := []string{"hub", "invite", "--dir", w.nodeDir("hub"), "--member", parts[0], "--name", parts[0] + "株式会社", "--role", parts[1]}
-			if len(parts) == 3 {
-				invite = append(invite, "--community", parts[2])
-			}
-			token, err := w.must("", invite...)
-			if err != nil {
-				return err
-			}
-			if _, err := w.must("", "node", "join", strings.TrimSpace(token), "--dir", w.nodeDir(parts[0])); err != nil {
-				return err
-			}
-			return errors.Join(w.start(parts[0]), w.profile(parts[0]))
-		})
+		if err := w.invite(parts[0], parts[0], parts[1], parts[2:]...); err != nil {
+			return err
+		}
+		if err := errors.Join(w.start(parts[0]), w.profile(parts[0]), w.halt(parts[0])); err != nil {
+			return err
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return w.connected(names...)
+	return w.halt("hub")
 }
 
-// join lets one more node of a member join, in $P/NAME.
-func (w *world) join(args ...string) error {
-	if len(args) != 2 {
-		return errArgs
+// ports are those made so far, by their members: making one takes a dozen
+// processes, and many scripts want the same.
+var ports = makers{of: map[string]*maker{}}
+
+type makers struct {
+	mu sync.Mutex
+	of map[string]*maker
+}
+
+// maker makes one port once.
+type maker struct {
+	once  sync.Once
+	world *world
+	err   error
+}
+
+// made is a port of these members that no process has open.
+func (p *makers) made(first *world, members []string) (*world, error) {
+	p.mu.Lock()
+	key := strings.Join(members, " ")
+	m, ok := p.of[key]
+	if !ok {
+		m = new(maker)
+		p.of[key] = m
 	}
-	token, err := w.must("", "hub", "invite", "--dir", w.nodeDir("hub"), "--member", args[1], "--name", args[1]+"株式会社", "--role", "operator")
+	p.mu.Unlock()
+	m.once.Do(func() {
+		if m.world, m.err = newWorld(); m.err == nil {
+			m.world.ts = first.ts
+			m.err = m.world.makePort(members)
+		}
+	})
+	return m.world, m.err
+}
+
+// remove ends and removes all of them.
+func (p *makers) remove() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, m := range p.of {
+		if m.world != nil {
+			errs = append(errs, m.world.end())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// copyTo gives another script a port like this one at its own addresses.
+func (w *world) copyTo(other *world) error {
+	move := strings.NewReplacer(w.hub, other.hub, w.nats, other.nats)
+	return filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(w.dir, path)
+		if err != nil || rel == "." {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(other.dir, rel)
+		if d.IsDir() {
+			return os.Mkdir(to, info.Mode().Perm())
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if filepath.Ext(path) == ".toml" {
+			data = []byte(move.Replace(string(data)))
+		}
+		return os.WriteFile(to, data, info.Mode().Perm())
+	})
+}
+
+// invite lets the node NAME of a member join.
+func (w *world) invite(name, member, role string, communities ...string) error {
+	invite := []string{"hub", "invite", "--dir", w.nodeDir("hub"), "--member", member, "--name", member + "株式会社", "--role", role}
+	for _, c := range communities {
+		invite = append(invite, "--community", c)
+	}
+	token, err := w.must("", invite...)
 	if err != nil {
 		return err
 	}
-	_, err = w.must("", "node", "join", strings.TrimSpace(token), "--dir", w.nodeDir(args[0]))
+	_, err = w.must("", "node", "join", strings.TrimSpace(token), "--dir", w.nodeDir(name))
 	return err
+}
+
+// join lets one more node join, in $P/NAME.
+func (w *world) join(args ...string) error {
+	if len(args) < 3 {
+		return errArgs
+	}
+	return w.invite(args[0], args[1], args[2], args[3:]...)
 }
 
 // profile gives a node two contacts and a person that TLP:RED can name.
@@ -475,7 +576,7 @@ func (w *world) at(args ...string) error {
 // repeat calls try until it is content, and returns its last word otherwise.
 func repeat(try func() (done bool, said string, err error)) error {
 	timeUp := time.After(patience)
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		done, said, err := try()

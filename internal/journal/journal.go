@@ -43,7 +43,8 @@ type Config struct {
 	Key []byte
 	// MaxBytes caps the store. Zero means 80 % of what the volume offers at
 	// start (free space and what the journal holds already), at least 256 MiB.
-	// Create divides it among the streams for good; Open caps their sum.
+	// It is divided among the streams. Open gives them more when it has grown
+	// by over 2 %, and only caps their sum when it has shrunk.
 	MaxBytes int64
 	// Log gets what the server says. It never gets content.
 	Log *slog.Logger
@@ -179,9 +180,9 @@ func build(ctx context.Context, cfg Config, work string, limit int64, first []by
 	return nil
 }
 
-// Open opens the journal in cfg.Dir. It never makes or changes a stream: with
-// a wrong key, making one destroys the data of the old. What it finds is on
-// disk when it returns. Errors are a *Fault of kind ErrMissing, ErrKey,
+// Open opens the journal in cfg.Dir. It never makes a stream: with a wrong key,
+// making one destroys the data of the old. What it finds is on disk when it
+// returns. Errors are a *Fault of kind ErrMissing, ErrKey,
 // ErrDamaged or ErrInUse where the directory is the cause.
 func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if err := cfg.check(); err != nil {
@@ -237,6 +238,9 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 		return nil, fmt.Errorf("read the first record: %w", err)
 	case len(r.Data) == 0:
 		return nil, damaged("the first record is empty", "最初の記録が空です", nil)
+	}
+	if err := raiseCaps(ctx, j.writes, limit); err != nil {
+		return nil, err
 	}
 	if err := j.sweepParts(ctx); err != nil {
 		return nil, err

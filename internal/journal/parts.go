@@ -87,8 +87,9 @@ func (j *Journal) PutPart(ctx context.Context, lane Lane, id string, r io.Reader
 		return err
 	}
 	chunks := chunkKey(id, salt)
+	kept := false
 	defer func() {
-		if err != nil {
+		if err != nil && !kept {
 			// What ctx ended is cleaned up all the same.
 			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 			defer cancel()
@@ -122,7 +123,10 @@ func (j *Journal) PutPart(ctx context.Context, lane Lane, id string, r io.Reader
 		if last {
 			head := append([]byte{1}, salt...)
 			head = binary.BigEndian.AppendUint64(head, size)
+			// With no answer the part may be whole, so its chunks stay. If it is
+			// not, the next start removes them.
 			_, err := j.publish(ctx, s, headKey(id), head, true)
+			kept = errors.Is(err, ErrUnknown)
 			return err
 		}
 		buf, ahead, n = ahead, buf, m
@@ -163,6 +167,9 @@ func (j *Journal) OpenPart(ctx context.Context, lane Lane, id string) (io.ReadCl
 	pr, pw := io.Pipe()
 	go func() {
 		defer cancel()
+		// A write to a reader that has gone away ends with ctx.
+		stop := context.AfterFunc(ctx, func() { pw.CloseWithError(ctx.Err()) })
+		defer stop()
 		pw.CloseWithError(j.copyPart(ctx, s, chunkKey(id, salt), r.Seq, seal, size, pw))
 	}()
 	return &partReader{PipeReader: pr, cancel: cancel}, nil
@@ -187,7 +194,8 @@ func (j *Journal) copyPart(ctx context.Context, s Stream, chunks string, to uint
 		i     uint32
 		whole bool
 	)
-	err := j.scan(ctx, s, streams[s].prefix+"."+chunks, 0, to, func(r Record) error {
+	most := size/chunkBytes + 1
+	_, err := j.scan(ctx, s, streams[s].prefix+"."+chunks, to, most, func(r Record) error {
 		last := got+uint64(len(r.Data))-uint64(seal.Overhead()) == size
 		var err error
 		if plain, err = seal.Open(plain[:0], chunkNonce(i, last), r.Data, nil); err != nil || whole {
@@ -216,10 +224,40 @@ func (j *Journal) DeletePart(ctx context.Context, lane Lane, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := j.purge(ctx, s, headKey(id)); err != nil { // first, so nobody opens half of it
+	head, err := j.Last(ctx, s, headKey(id))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	var salt []byte
+	if err == nil {
+		salt, _, err = parseHead(head)
+	}
+	if errors.Is(err, ErrDamaged) { // which chunks are its own is lost
+		if err := j.purge(ctx, s, headKey(id)); err != nil {
+			return err
+		}
+		return j.purge(ctx, s, "chunk."+id+".*")
+	}
+	if err != nil {
 		return err
 	}
-	return j.purge(ctx, s, "chunk."+id+".*")
+	// The head goes first, so that nobody opens half a part; and only this one
+	// and its chunks, so that a new upload of the same part is left alone.
+	js, err := jetstream.New(j.writes)
+	if err != nil {
+		return fmt.Errorf("speak to the store: %w", err)
+	}
+	st, err := js.Stream(ctx, string(s))
+	if err == nil {
+		err = st.DeleteMsg(ctx, head.Seq)
+	}
+	if err != nil {
+		if _, again := j.Get(ctx, s, head.Seq); errors.Is(again, ErrNotFound) {
+			return nil // somebody else did it, and removes the chunks
+		}
+		return fmt.Errorf("delete from %s: %w", s, err)
+	}
+	return j.purge(ctx, s, chunkKey(id, salt))
 }
 
 // ListParts hands over every part of a lane. An error of fn ends it.

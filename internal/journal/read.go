@@ -19,75 +19,190 @@ import (
 // of readers shares a few subscriptions.
 
 const (
-	fetchSlots   = 16      // batches in flight; well below MaxSubs of the server
-	fetchRecords = 256     // records a batch
-	fetchBytes   = 4 << 20 // bytes after which a batch ends
+	fetchSlots   = 16  // batches in flight; well below MaxSubs of the server
+	fetchRecords = 256 // records a batch
+	// fetchBytes is after how many bytes a batch ends. With one record more in
+	// each slot it stays below the 64 MiB at which the server hangs up.
+	fetchBytes = 1 << 20
 	// lookAgain bounds how long a reader sleeps when a signal was missed,
 	// which only another process on the same store could cause.
 	lookAgain = 5 * time.Second
+	// askAgain is how long a reader that follows waits after a failed look.
+	askAgain = 100 * time.Millisecond
 )
 
-// Last returns the newest record of a key, or ErrNotFound.
+// Last returns the newest record of a key, or ErrNotFound. A record that is
+// there and cannot be read is ErrDamaged.
 func (j *Journal) Last(ctx context.Context, s Stream, key string) (Record, error) {
 	subject, err := s.subject(key)
 	if err != nil {
 		return Record{}, err
 	}
-	return j.get(ctx, s, request{LastFor: subject})
+	r, err := j.get(ctx, s, request{LastFor: subject})
+	if !errors.Is(err, ErrNotFound) {
+		return r, err
+	}
+	// The server says so of a record that it cannot read, too.
+	c, err := j.contents(ctx, s, subject)
+	if err != nil {
+		return Record{}, err
+	}
+	if c.records == 0 {
+		return Record{}, ErrNotFound
+	}
+	r, err = j.get(ctx, s, request{LastFor: subject}) // it may be new
+	if errors.Is(err, ErrNotFound) {
+		return Record{}, unreadable(s)
+	}
+	return r, err
 }
 
-// Get returns the record at seq, or ErrNotFound.
+// Get returns the record at seq, or ErrNotFound. A record that is there and
+// cannot be read is ErrDamaged.
 func (j *Journal) Get(ctx context.Context, s Stream, seq uint64) (Record, error) {
+	if err := s.check(); err != nil {
+		return Record{}, err
+	}
 	if seq == 0 {
 		return Record{}, ErrNotFound
 	}
-	return j.get(ctx, s, request{Seq: seq})
+	r, err := j.get(ctx, s, request{Seq: seq})
+	if !errors.Is(err, ErrNotFound) || streams[s].kind != once {
+		return r, err
+	}
+	to, err := j.Position(ctx, s)
+	if err != nil {
+		return Record{}, err
+	}
+	if seq > to {
+		return Record{}, ErrNotFound
+	}
+	r, err = j.get(ctx, s, request{Seq: seq}) // it may be new
+	if errors.Is(err, ErrNotFound) {
+		return Record{}, unreadable(s)
+	}
+	return r, err
 }
 
-// Position returns the sequence of the last record, 0 when there is none.
+// Position returns the sequence of the last record, 0 when there was none.
 func (j *Journal) Position(ctx context.Context, s Stream) (uint64, error) {
-	r, err := j.get(ctx, s, request{LastFor: ">"})
-	if errors.Is(err, ErrNotFound) {
-		return 0, nil
+	c, err := j.contents(ctx, s, "")
+	return c.last, err
+}
+
+// contents is what the server knows of a stream without reading its records.
+type contents struct {
+	last    uint64 // sequence of the last record, also when it was deleted
+	records uint64 // those that match the filter
+}
+
+// contents asks for the state of a stream, and counts the records of a subject
+// filter if there is one.
+func (j *Journal) contents(ctx context.Context, s Stream, filter string) (contents, error) {
+	if err := s.check(); err != nil {
+		return contents{}, err
 	}
-	return r.Seq, err
+	var c contents
+	for offset := 0; ; {
+		body, err := json.Marshal(struct {
+			Filter string `json:"subjects_filter,omitempty"`
+			Offset int    `json:"offset,omitempty"`
+		}{filter, offset})
+		if err != nil {
+			return contents{}, err
+		}
+		m, err := j.ask(ctx, s, "$JS.API.STREAM.INFO."+string(s), body)
+		if err != nil {
+			return contents{}, err
+		}
+		var answer struct {
+			Error *struct{ Description string }
+			Total int
+			State *struct {
+				LastSeq  uint64 `json:"last_seq"`
+				Subjects map[string]uint64
+			}
+		}
+		if err := json.Unmarshal(m.Data, &answer); err != nil {
+			return contents{}, fmt.Errorf("look at stream %s: %w", s, err)
+		}
+		if answer.Error != nil || answer.State == nil {
+			return contents{}, fmt.Errorf("look at stream %s: answer %+v", s, answer.Error)
+		}
+		if offset == 0 {
+			c.last = answer.State.LastSeq
+		}
+		for _, n := range answer.State.Subjects {
+			c.records += n
+		}
+		// The server names at most 100,000 subjects at once.
+		offset += len(answer.State.Subjects)
+		if len(answer.State.Subjects) == 0 || offset >= answer.Total {
+			return c, nil
+		}
+	}
 }
 
 // Match hands over every record whose key matches filter, in order, and
 // returns: `*` stands for one word of a key, `>` at the end for the rest.
-// Records appended during the call may be left out. An error of fn ends it.
+// Records appended during the call may be left out. An error of fn ends it. A
+// record that is there and cannot be read is ErrDamaged.
 func (j *Journal) Match(ctx context.Context, s Stream, filter string, fn func(Record) error) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	if !filterForm.MatchString(filter) {
 		return fmt.Errorf("journal: filter %.80q is not a key with `*` and a last `>`", filter)
 	}
-	to, err := j.Position(ctx, s)
+	subjects := streams[s].prefix + "." + filter
+	c, err := j.contents(ctx, s, subjects)
 	if err != nil {
 		return err
 	}
-	return j.scan(ctx, s, streams[s].prefix+"."+filter, 0, to, fn)
+	n, err := j.scan(ctx, s, subjects, c.last, c.records, fn)
+	if err == nil && n < c.records && streams[s].kind == once {
+		return unreadable(s)
+	}
+	return err
 }
 
-// scan hands over the records of a subject filter in (after, to].
-func (j *Journal) scan(ctx context.Context, s Stream, filter string, after, to uint64, fn func(Record) error) error {
-	for after < to {
-		batch, err := j.fetch(ctx, s, request{NextFor: filter, Seq: after + 1})
+// scan hands over at most most records of a subject filter up to sequence to,
+// and says how many those were. Knowing their number spares the server a
+// search through all that follows the last.
+func (j *Journal) scan(ctx context.Context, s Stream, filter string, to, most uint64, fn func(Record) error) (n uint64, err error) {
+	for after := uint64(0); after < to && n < most; {
+		batch, err := j.fetch(ctx, s, request{NextFor: filter, Seq: after + 1, Batch: int(min(most-n, fetchRecords))})
 		if err != nil {
-			return err
+			return n, err
 		}
 		if len(batch) == 0 {
-			return nil
+			return n, nil
 		}
 		for _, r := range batch {
+			if r.Seq <= after {
+				return n, unreadable(s)
+			}
 			if r.Seq > to {
-				return nil
+				return n, nil
+			}
+			if j.isClosed() {
+				return n, ErrClosed
+			}
+			if err := ctx.Err(); err != nil {
+				return n, err
 			}
 			if err := fn(r); err != nil {
-				return err
+				return n, err
 			}
 			after = r.Seq
+			n++
 		}
 	}
-	return nil
+	return n, nil
+}
+
+func unreadable(s Stream) error {
+	return damaged(fmt.Sprintf("%s has a record that cannot be read", s), fmt.Sprintf("%s に読み出せない記録があります", s), nil)
 }
 
 // Read hands over the records behind after, in order, each once, and follows
@@ -108,25 +223,53 @@ func (j *Journal) ReadTo(ctx context.Context, s Stream, after, to uint64, fn fun
 }
 
 func (j *Journal) follow(ctx context.Context, s Stream, after, to uint64, fn func(Record) error) error {
-	sp, ok := streams[s]
-	if !ok {
-		return fmt.Errorf("journal: no stream %q", string(s))
+	if err := s.check(); err != nil {
+		return err
 	}
-	again := time.NewTimer(lookAgain)
+	var (
+		kind  = streams[s].kind
+		again = time.NewTimer(lookAgain)
+		known = after // a sequence up to which there are records
+	)
 	defer again.Stop()
 	for {
 		raised := j.wake[s].next() // before the look, so that none is missed
-		batch, err := j.fetch(ctx, s, request{Seq: after + 1})
-		if err != nil {
+		wait := lookAgain
+		batch, err := j.fetch(ctx, s, request{Seq: after + 1, Batch: fetchRecords})
+		if err == nil && len(batch) == 0 && kind == once {
+			// The server also passes over what it cannot read.
+			if after < known {
+				return unreadable(s)
+			}
+			if known, err = j.Position(ctx, s); err == nil && after < known {
+				continue // new, or not readable: the next look tells
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrClosed), errors.Is(err, ErrDamaged), ctx.Err() != nil:
 			return err
+		default:
+			// An answer that was lost says nothing about the records.
+			if err := j.Healthy(); err != nil {
+				return err
+			}
+			j.log.Warn("journal read failed, asking again", "stream", string(s), "err", err)
+			wait, raised = askAgain, nil
 		}
 		for _, r := range batch {
-			if r.Seq <= after || sp.kind == once && r.Seq != after+1 {
+			if r.Seq <= after || kind == once && r.Seq != after+1 {
 				return damaged(fmt.Sprintf("%s continues at %d behind %d", s, r.Seq, after),
 					fmt.Sprintf("%s の %d 番の次が %d 番になっています", s, after, r.Seq), nil)
 			}
 			if to != 0 && r.Seq > to {
 				return nil // only where sequences have gaps
+			}
+			if j.isClosed() {
+				return ErrClosed
+			}
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			if err := fn(r); err != nil {
 				return err
@@ -134,14 +277,11 @@ func (j *Journal) follow(ctx context.Context, s Stream, after, to uint64, fn fun
 			if after = r.Seq; after == to {
 				return nil
 			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
 		}
 		if len(batch) > 0 {
 			continue
 		}
-		again.Reset(lookAgain)
+		again.Reset(wait)
 		select {
 		case <-raised:
 		case <-again.C:
@@ -164,23 +304,33 @@ type request struct {
 
 // get asks for one record.
 func (j *Journal) get(ctx context.Context, s Stream, req request) (Record, error) {
-	if j.isClosed() {
-		return Record{}, ErrClosed
-	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return Record{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	m, err := j.reads.RequestWithContext(ctx, directGet(s), body)
+	m, err := j.ask(ctx, s, directGet(s), body)
 	if err != nil {
-		return Record{}, j.readError(s, err)
+		return Record{}, err
 	}
 	return s.record(m)
 }
 
-// fetch asks for the records behind a position. Empty: there are none.
+// ask puts one question to the server.
+func (j *Journal) ask(ctx context.Context, s Stream, subject string, body []byte) (*nats.Msg, error) {
+	if j.isClosed() {
+		return nil, ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	m, err := j.reads.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return nil, j.readError(s, err)
+	}
+	return m, nil
+}
+
+// fetch asks for the records behind a position. Empty: there are none that
+// can be read.
 func (j *Journal) fetch(ctx context.Context, s Stream, req request) ([]Record, error) {
 	// The slot is given back before any record is handed over, so a slow
 	// reader holds up nobody.
@@ -192,7 +342,7 @@ func (j *Journal) fetch(ctx context.Context, s Stream, req request) ([]Record, e
 	case <-j.closing:
 		return nil, ErrClosed
 	}
-	req.Batch, req.MaxBytes = fetchRecords, fetchBytes
+	req.MaxBytes = fetchBytes
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, err

@@ -268,9 +268,14 @@ func inProcess(c server.ClientAuthentication) bool {
 
 // permissions are lists of what is allowed; an empty one allows nothing.
 func permissions(publish, subscribe []string) *server.Permissions {
+	if len(subscribe) == 0 {
+		// The server takes an empty list for "everything". Nobody may publish
+		// this subject.
+		subscribe = []string{"nothing"}
+	}
 	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: append([]string{}, publish...)},
-		Subscribe: &server.SubjectPermission{Allow: append([]string{}, subscribe...)},
+		Publish:   &server.SubjectPermission{Allow: append([]string{}, publish...)}, // nil would be "everything"
+		Subscribe: &server.SubjectPermission{Allow: subscribe},
 	}
 }
 

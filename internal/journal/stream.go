@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -116,7 +117,7 @@ func createStreams(ctx context.Context, nc *nats.Conn, limit int64) error {
 }
 
 // checkStreams refuses a store whose streams are not those that Create made.
-// The caps are not compared: they are from the day of the creation.
+// The caps are not compared: raiseCaps changes them.
 func checkStreams(ctx context.Context, nc *nats.Conn) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -136,6 +137,36 @@ func checkStreams(ctx context.Context, nc *nats.Conn) error {
 			got.Discard != want.Discard || got.Storage != want.Storage || !got.AllowDirect ||
 			got.MaxAge != 0 || len(got.Subjects) != 1 || got.Subjects[0] != want.Subjects[0] {
 			return damaged("stream "+string(name)+" is not as it was created", string(name)+" の設定が作成時と異なります", nil)
+		}
+		if state := st.CachedInfo().State; s.kind == once && (state.Msgs != state.LastSeq || state.Msgs > 0 && state.FirstSeq != 1) {
+			return damaged(fmt.Sprintf("stream %s holds %d records of %d", name, state.Msgs, state.LastSeq),
+				fmt.Sprintf("%s の記録が %d 件中 %d 件しかありません", name, state.LastSeq, state.Msgs), nil)
+		}
+	}
+	return nil
+}
+
+// raiseCaps gives the streams their share of a larger store. It never lowers a
+// cap, and it updates only: a stream that is not there is not made.
+func raiseCaps(ctx context.Context, nc *nats.Conn, limit int64) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("speak to the store: %w", err)
+	}
+	for name, s := range streams {
+		st, err := js.Stream(ctx, string(name))
+		if err != nil {
+			return fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		c := st.CachedInfo().Config
+		// Not for the few bytes that the free space differs at every start.
+		share := s.config(name, limit).MaxBytes
+		if share-c.MaxBytes <= c.MaxBytes/50 {
+			continue
+		}
+		c.MaxBytes = share
+		if _, err := js.UpdateStream(ctx, c); err != nil {
+			return fmt.Errorf("enlarge stream %s: %w", name, err)
 		}
 	}
 	return nil
@@ -157,15 +188,22 @@ var (
 	filterForm = regexp.MustCompile(`^(>|([a-z0-9-]{1,64}|\*)(\.([a-z0-9-]{1,64}|\*)){0,7}(\.>)?)$`)
 )
 
+// check refuses a name that is no stream.
+func (s Stream) check() error {
+	if _, ok := streams[s]; !ok {
+		return fmt.Errorf("journal: no stream %q", string(s))
+	}
+	return nil
+}
+
 func (s Stream) subject(key string) (string, error) {
-	sp, ok := streams[s]
-	if !ok {
-		return "", fmt.Errorf("journal: no stream %q", string(s))
+	if err := s.check(); err != nil {
+		return "", err
 	}
 	if !keyForm.MatchString(key) {
 		return "", fmt.Errorf("journal: key %.80q is not of the form [a-z0-9-], at most 8 words of 64 with dots between", key)
 	}
-	return sp.prefix + "." + key, nil
+	return streams[s].prefix + "." + key, nil
 }
 
 // Append adds a record under a key that was never written in this stream, and
@@ -176,7 +214,7 @@ func (s Stream) subject(key string) (string, error) {
 //
 // Keys are words of [a-z0-9-], 1 to 64 each, at most 8, with dots between.
 func (j *Journal) Append(ctx context.Context, s Stream, key string, data []byte) (uint64, error) {
-	if streams[s].kind == last {
+	if streams[s].kind != once && s.check() == nil {
 		return 0, fmt.Errorf("journal: %s takes Put, not Append", s)
 	}
 	return j.publish(ctx, s, key, data, true)
@@ -184,7 +222,7 @@ func (j *Journal) Append(ctx context.Context, s Stream, key string, data []byte)
 
 // Put sets the value of a key in a stream of cursors. Errors as for Append.
 func (j *Journal) Put(ctx context.Context, s Stream, key string, data []byte) error {
-	if streams[s].kind != last {
+	if streams[s].kind != last && s.check() == nil {
 		return fmt.Errorf("journal: %s takes Append, not Put", s)
 	}
 	_, err := j.publish(ctx, s, key, data, false)
@@ -242,8 +280,12 @@ func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte
 		if seq, err := strconv.ParseUint(e.Description[strings.LastIndexByte(e.Description, ' ')+1:], 10, 64); err == nil && seq > 0 {
 			return 0, &ExistsError{Stream: s, Seq: seq}
 		}
-		return 0, fmt.Errorf("append to %s: %s", s, e.Description)
-	case e.Err == noResources, e.Err == storeFailed && strings.HasPrefix(e.Description, "maximum "):
+		// Without a sequence the store was about to close.
+		return 0, fmt.Errorf("append to %s: %w: %s", s, ErrUnknown, e.Description)
+	case e.Err == storeFailed && e.Description == server.ErrMaxMsgsPerSubject.Error():
+		// The guard found no record of the key and the index says there is one.
+		return 0, unreadable(s)
+	case e.Err == noResources, e.Err == accountFull, e.Err == storeFailed && strings.HasPrefix(e.Description, "maximum "):
 		return 0, full(nil)
 	case e.Err == messageTooLarge:
 		return 0, tooLarge(len(data))
@@ -255,6 +297,7 @@ func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte
 
 // Error codes of JetStream.
 const (
+	accountFull       = 10002
 	noResources       = 10023
 	messageTooLarge   = 10054
 	wrongLastSequence = 10071

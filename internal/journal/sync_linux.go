@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -72,13 +73,18 @@ func syncfsReportsErrors() bool {
 // fileSync syncs the files and folders below dir that changed since it last
 // looked. Its fields belong to the goroutine that calls sync.
 type fileSync struct {
-	dir   string
+	root  *node
 	fsync func(path string) error
 	now   func() time.Time
-	// known is how each path looked when its last sync began.
-	known map[string]stamp
-	// entries are the names in a folder, read again when its stamp changes.
-	entries map[string][]entry
+}
+
+// node is a file or folder as it was when its last sync began.
+type node struct {
+	path     string
+	stamp    stamp
+	synced   bool             // stamp is on disk
+	children map[string]*node // of a folder; nil of a file
+	read     bool             // children are what stamp stands for
 }
 
 type stamp struct {
@@ -87,18 +93,11 @@ type stamp struct {
 	ino          uint64
 }
 
-type entry struct {
-	path   string
-	folder bool
-}
-
 func newFileSync(dir string) *fileSync {
 	return &fileSync{
-		dir:     dir,
-		fsync:   syncPath,
-		now:     time.Now,
-		known:   make(map[string]stamp),
-		entries: make(map[string][]entry),
+		root:  &node{path: dir, children: make(map[string]*node)},
+		fsync: syncPath,
+		now:   time.Now,
 	}
 }
 
@@ -111,103 +110,108 @@ const settle = 50 * time.Millisecond
 // taken before its fsync, so a write in between is seen the next time. Files
 // come before the folders that name them.
 func (f *fileSync) sync() error {
-	// A file that vanishes between the look and the fsync was renamed or is
-	// gone; a second look finds its new name. The server makes files under
-	// their own name before it acknowledges what they hold, so the bound only
-	// leaves out temporary files.
-	for range 3 {
-		w := &walk{fileSync: f, seen: make(map[string]bool, len(f.known))}
-		if err := w.folder(f.dir); err != nil {
+	// A path that vanishes on the way was renamed or is gone. Another look
+	// finds its new name, which may hold what was acknowledged: the server
+	// rewrites a block beside it and renames.
+	for range 1000 {
+		var c changes
+		if err := f.look(f.root, &c); err != nil {
 			return err
 		}
-		vanished, err := w.flush()
-		if err != nil {
+		if err := f.flush(&c); err != nil {
 			return err
 		}
-		if !vanished {
-			if len(f.known) > len(w.seen) {
-				w.forget()
-			}
+		if !c.vanished {
 			return nil
 		}
 	}
-	return nil
+	return errors.New("files of the journal keep vanishing")
+}
+
+// changes is what one look found.
+type changes struct {
+	files    []change
+	folders  []change // deepest last
+	vanished bool     // a path went away during the look or the syncs
 }
 
 type change struct {
-	path  string
-	stamp stamp
+	node  *node
 	young bool
 }
 
-// walk is one look at all files.
-type walk struct {
-	*fileSync
-	seen    map[string]bool
-	files   []change
-	folders []change // deepest last
-}
-
-func (w *walk) folder(path string) error {
-	changed, err := w.look(path, &w.folders)
-	if err != nil {
-		return gone(err)
+// look finds what changed in and below n.
+func (f *fileSync) look(n *node, c *changes) error {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(n.path, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: n.path, Err: err}
 	}
-	entries, ok := w.entries[path]
-	if changed || !ok {
-		list, err := os.ReadDir(path)
+	now := stamp{size: st.Size, mtime: st.Mtim, ctime: st.Ctim, ino: st.Ino}
+	if !n.synced || n.stamp != now {
+		n.stamp, n.synced, n.read = now, false, false
+		young := f.now().Sub(time.Unix(st.Ctim.Unix())) < settle
+		if n.children == nil {
+			c.files = append(c.files, change{n, young})
+		} else {
+			c.folders = append(c.folders, change{n, young})
+		}
+	}
+	if n.children == nil {
+		return nil
+	}
+	if !n.read {
+		if err := n.list(); err != nil {
+			return err
+		}
+	}
+	for _, child := range n.children {
+		err := f.look(child, c)
+		if errors.Is(err, fs.ErrNotExist) {
+			// The folder's stamp may be from before: its names are read again.
+			c.vanished, n.read = true, false
+			continue
+		}
 		if err != nil {
-			return gone(err)
-		}
-		entries = make([]entry, 0, len(list))
-		for _, e := range list {
-			if e.IsDir() || e.Type().IsRegular() {
-				entries = append(entries, entry{filepath.Join(path, e.Name()), e.IsDir()})
-			}
-		}
-		w.entries[path] = entries
-	}
-	for _, e := range entries {
-		if e.folder {
-			if err := w.folder(e.path); err != nil {
-				return err
-			}
-		} else if _, err := w.look(e.path, &w.files); gone(err) != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// look compares a path with how it was, and lists it when it changed.
-func (w *walk) look(path string, list *[]change) (changed bool, err error) {
-	var st syscall.Stat_t
-	if err := syscall.Lstat(path, &st); err != nil {
-		return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+// list reads the names in a folder again and keeps what is known of them.
+func (n *node) list() error {
+	list, err := os.ReadDir(n.path)
+	if err != nil {
+		return err
 	}
-	w.seen[path] = true
-	s := stamp{size: st.Size, mtime: st.Mtim, ctime: st.Ctim, ino: st.Ino}
-	if was, ok := w.known[path]; ok && was == s {
-		return false, nil
+	children := make(map[string]*node, len(list))
+	for _, e := range list {
+		child := n.children[e.Name()]
+		if child == nil || (child.children != nil) != e.IsDir() {
+			child = &node{path: filepath.Join(n.path, e.Name())}
+			if e.IsDir() {
+				child.children = make(map[string]*node)
+			}
+		}
+		if e.IsDir() || e.Type().IsRegular() {
+			children[e.Name()] = child
+		}
 	}
-	young := w.now().Sub(time.Unix(st.Ctim.Unix())) < settle
-	*list = append(*list, change{path, s, young})
-	return true, nil
+	n.children, n.read = children, true
+	return nil
 }
 
 // flush syncs what changed, files before folders, inner folders first.
-func (w *walk) flush() (vanished bool, err error) {
-	for i, j := 0, len(w.folders)-1; i < j; i, j = i+1, j-1 {
-		w.folders[i], w.folders[j] = w.folders[j], w.folders[i]
-	}
-	for _, list := range [][]change{w.files, w.folders} {
+func (f *fileSync) flush(found *changes) error {
+	slices.Reverse(found.folders)
+	for _, list := range [][]change{found.files, found.folders} {
 		errs := make([]error, len(list))
 		// Syncs at the same time share one commit of the file system.
 		var g errgroup.Group
 		g.SetLimit(8)
 		for i, c := range list {
 			g.Go(func() error {
-				errs[i] = w.fsync(c.path)
+				errs[i] = f.fsync(c.node.path)
 				return nil
 			})
 		}
@@ -215,35 +219,15 @@ func (w *walk) flush() (vanished bool, err error) {
 		for i, c := range list {
 			switch {
 			case errors.Is(errs[i], fs.ErrNotExist):
-				vanished = true
+				found.vanished = true
 			case errs[i] != nil:
-				return false, errs[i]
-			case c.young:
-				delete(w.known, c.path)
+				return errs[i]
 			default:
-				w.known[c.path] = c.stamp
+				c.node.synced = !c.young
 			}
 		}
 	}
-	return vanished, nil
-}
-
-// forget drops what is no longer there.
-func (w *walk) forget() {
-	for path := range w.known {
-		if !w.seen[path] {
-			delete(w.known, path)
-			delete(w.entries, path)
-		}
-	}
-}
-
-// gone takes a vanished path for an empty one.
-func gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // freeBytes is what the volume of dir offers to us.

@@ -72,7 +72,7 @@ func TestOnlyWhatChangedIsSyncedFilesBeforeFolders(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "b")))
 	require.NoError(t, f.sync())
 	require.Equal(t, []string{"."}, synced())
-	require.NotContains(t, f.known, filepath.Join(dir, "b/meta.inf"), "what is gone is forgotten")
+	require.NotContains(t, f.root.children, "b", "what is gone is forgotten")
 	write("b/meta.inf", "m")
 	require.NoError(t, f.sync())
 	require.ElementsMatch(t, []string{"b/meta.inf", "b", "."}, synced())
@@ -191,13 +191,19 @@ func TestTheSyncCoversBlocksKeysMetaFilesAndFoldersOfTheServer(t *testing.T) {
 
 	// Nothing of the store is outside of what is synced.
 	require.NoError(t, f.sync())
-	synced()
-	require.NoError(t, filepath.WalkDir(cfg.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	require.NoError(t, f.sync())
+	known := map[string]bool{}
+	var walk func(n *node)
+	walk = func(n *node) {
+		known[n.path] = n.synced
+		for _, c := range n.children {
+			walk(c)
 		}
-		require.Contains(t, f.known, path)
-		return nil
+	}
+	walk(f.root)
+	require.NoError(t, filepath.WalkDir(cfg.Dir, func(path string, d fs.DirEntry, err error) error {
+		require.True(t, known[path], path)
+		return err
 	}))
 }
 
