@@ -4,7 +4,7 @@
 GO    ?= go
 TOOL  := $(GO) tool -modfile=internal/tools/go.mod
 # Packages with benchmarks of the whole way of a report.
-BENCH ?= ./internal/journal ./internal/porttest
+BENCH ?= ./hub ./internal/journal ./node ./internal/stix
 # Folder with the data for make conformance.
 DATA  ?=
 
@@ -48,7 +48,7 @@ proto:
 generate: ## write the Go beside the protos again
 	$(TOOL) buf generate
 
-bench: ## measure: journal, and a whole port
+bench: ## measure submit and fan-out beside the bare engines, journal, search
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCH)
 
 demo: build ## a whole port on this machine; Ctrl-C removes it

@@ -139,7 +139,9 @@ func newFakeHub(t testing.TB, transport Transport) *fakeHub {
 	for _, lane := range lanes {
 		h.lanes[lane] = &fakeLane{changed: make(chan struct{}, 1)}
 	}
-	own := certificate(t, func(key *ecdsa.PrivateKey, _ []byte) ([]byte, error) { return authority.IssueHub(&key.PublicKey, time.Now()) })
+	own := certificate(t, func(key *ecdsa.PrivateKey, _ []byte) ([]byte, error) {
+		return authority.IssueHub(&key.PublicKey, time.Now())
+	})
 	conf := func(demand bool) *tls.Config {
 		return rpc.ServerTLS(rpc.ServerConfig{
 			CA: authority.Certificate(), Certificate: func() *tls.Certificate { return own }, Admit: h.admit, RequireClient: demand,
@@ -180,7 +182,9 @@ func (h *fakeHub) startNATS(t testing.TB, conf *tls.Config) {
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	require.True(t, s.ReadyForConnections(10*time.Second))
 	h.broker = s.Addr().String()
-	edge := certificate(t, func(_ *ecdsa.PrivateKey, csr []byte) ([]byte, error) { return h.ca.IssueNode(csr, "edge", 1, time.Now()) })
+	edge := certificate(t, func(_ *ecdsa.PrivateKey, csr []byte) ([]byte, error) {
+		return h.ca.IssueNode(csr, "edge", 1, time.Now())
+	})
 	h.nats, err = nats.Connect("tls://"+h.broker, nats.TLSHandshakeFirst(),
 		nats.Secure(rpc.ClientTLS(h.ca.Certificate(), func() *tls.Certificate { return edge })))
 	require.NoError(t, err)

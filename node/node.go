@@ -57,30 +57,32 @@ var _ pb.NodeServiceServer = (*Node)(nil)
 
 // Open opens a node's directory: keys, store. It serves nothing. Only one
 // process may have it open.
-func Open(_ context.Context, c Config, log *slog.Logger) (n *Node, err error) {
-	n = &Node{
+func Open(_ context.Context, c Config, log *slog.Logger) (*Node, error) {
+	n := &Node{
 		config: c, log: log, retry: 200 * time.Millisecond, within: callTimeout, silent: grpcSilence, ready: make(chan struct{}),
 		arrived: newSignal(), settled: newSignal(), outgoing: newSignal(),
 	}
-	defer func() {
-		if err != nil {
-			n.Close()
-		}
-	}()
-	if n.lock, err = lockDir(c.Dir); err != nil {
-		return nil, err
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.Close())
 	}
-	if n.id, err = openIdentity(c); err != nil {
-		return nil, err
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
+	if n.lock, err = lockDir(n.config.Dir); err != nil {
+		return err
 	}
-	if n.store, err = openStore(filepath.Join(c.Dir, "node.db")); err != nil {
-		return nil, err
+	if n.id, err = openIdentity(n.config); err != nil {
+		return err
 	}
-	if n.conn, err = rpc.DialHub(c.Hub, rpc.ClientTLS(n.id.root, n.id.cert.Load)); err != nil {
-		return nil, err
+	if n.store, err = openStore(filepath.Join(n.config.Dir, "node.db")); err != nil {
+		return err
+	}
+	if n.conn, err = rpc.DialHub(n.config.Hub, rpc.ClientTLS(n.id.root, n.id.cert.Load)); err != nil {
+		return err
 	}
 	n.hub = pb.NewHubServiceClient(n.conn)
-	return n, nil
+	return nil
 }
 
 // Run serves until ctx ends. Every goroutine has ended when it returns. The

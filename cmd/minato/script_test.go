@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,14 +50,16 @@ import (
 //	                                 repeat it until it ends and answers like that
 //	exits CODE minato ARG...         run it; the exit code must be that
 //	wait_stdout NAME RE              wait until a process beside the script prints it
-//	arrived [-exercise] [TITLE]...   wait until the inbox holds exactly these titles in
-//	                                 this order; PREFIX-1..9 stands for nine of them
+//	arrived [-exercise] [-any] [TITLE]...
+//	                                 wait until the inbox holds exactly these titles in
+//	                                 this order, or in any; PREFIX-1..9 stands for nine
 //	flood N PREFIX minato ARG...     run it N times beside the script with the titles
 //	                                 PREFIX-1..N; exit codes 0 and 5 are fine
 //	flooded [N]                      wait until N of them, or all, have been run
 //	let NAME RE                      NAME becomes the first group of RE in stdout
 //	edit FILE OLD NEW                replace the one OLD in a file
-//	random FILE BYTES                make a file of random bytes
+//	random FILE BYTES                make a file of random bytes, of hexadecimal digits
+//	                                 when its name ends in .txt
 //	keys KEY...                      each line of stdout is an object with these keys
 //	screen                           stdout fits a screen: 40 lines of 120 columns
 //
@@ -680,9 +683,16 @@ func (w *world) waitStdout(args ...string) error {
 var series = regexp.MustCompile(`^(.+-)1\.\.(\d+)$`)
 
 func (w *world) arrived(args ...string) error {
-	list := []string{"inbox", "--json"}
-	if len(args) > 0 && args[0] == "-exercise" {
-		list, args = append(list, "--exercise"), args[1:]
+	list, anyOrder := []string{"inbox", "--json"}, false
+	for ; len(args) > 0 && strings.HasPrefix(args[0], "-"); args = args[1:] {
+		switch args[0] {
+		case "-exercise":
+			list = append(list, "--exercise")
+		case "-any":
+			anyOrder = true
+		default:
+			return errArgs
+		}
 	}
 	var want []string
 	for _, arg := range args {
@@ -699,6 +709,9 @@ func (w *world) arrived(args ...string) error {
 			want = append(want, m[1]+strconv.Itoa(i+1))
 		}
 	}
+	if anyOrder {
+		slices.Sort(want)
+	}
 	return repeat(func() (bool, string, error) {
 		out, errs, code, err := w.call(w.ts.Getenv("MINATO_NODE"), list...)
 		if err != nil || code != exitDone {
@@ -711,6 +724,9 @@ func (w *world) arrived(args ...string) error {
 				return false, line, err
 			}
 			got = append(got, item.Title)
+		}
+		if anyOrder {
+			slices.Sort(got)
 		}
 		// More than wanted can never become right.
 		if len(got) > len(want) {
@@ -843,7 +859,18 @@ func (w *world) random(args ...string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var seed [32]byte
 	copy(seed[:], args[0])
-	_, err = io.CopyN(f, rand.NewChaCha8(seed), size)
+	noise := rand.NewChaCha8(seed)
+	if filepath.Ext(args[0]) == ".txt" {
+		in, out := io.Pipe()
+		go func() {
+			_, err := io.Copy(hex.NewEncoder(out), noise)
+			out.CloseWithError(err)
+		}()
+		defer in.Close()
+		_, err = io.CopyN(f, in, size)
+		return err
+	}
+	_, err = io.CopyN(f, noise, size)
 	return err
 }
 

@@ -86,6 +86,7 @@ type Journal struct {
 	reads   *nats.Conn // gets, so that readers do not queue behind writers
 	slots   chan struct{}
 	barrier *barrier
+	tail    *tail
 	parts   []byte // key from which the keys of parts are derived
 	wake    map[Stream]*signal
 	closing chan struct{}
@@ -142,6 +143,11 @@ func Create(ctx context.Context, cfg Config, first []byte) (err error) {
 	}
 	if err := os.WriteFile(filepath.Join(work, markFile), mark(cfg.Key), 0o600); err != nil {
 		return fmt.Errorf("mark the journal: %w", err)
+	}
+	end := newTail(work, cfg.Key, nil)
+	end.durable = positions{Directory: 1}
+	if err := end.write(); err != nil {
+		return err
 	}
 	// All is on disk before it gets its name, so a named journal is a whole one.
 	if err := newFileSync(work).sync(); err != nil {
@@ -228,9 +234,14 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if j.reads, err = j.server.connect(hubUser); err != nil {
 		return nil, err
 	}
-	if err := checkStreams(ctx, j.writes); err != nil {
+	at, err := checkStreams(ctx, j.writes)
+	if err != nil {
 		return nil, err
 	}
+	if err := checkTail(filepath.Join(cfg.Dir, storeDir), cfg.Key, at); err != nil {
+		return nil, err
+	}
+	j.tail = newTail(filepath.Join(cfg.Dir, storeDir), cfg.Key, at)
 	switch r, err := j.Get(ctx, Directory, 1); {
 	case errors.Is(err, ErrNotFound):
 		return nil, damaged("the first record is missing", "最初の記録がありません", nil)
@@ -251,7 +262,7 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	}
 	// Records of a process that was killed may still be only in the page
 	// cache; readers must not act on them before they are on disk.
-	j.barrier = newBarrier(flush, func(err error) {
+	j.barrier = newBarrier(j.tail.around(flush), func(err error) {
 		j.log.Error("journal sync failed", "err", err)
 	})
 	if err := j.barrier.wait(ctx); err != nil {
@@ -298,6 +309,9 @@ func (j *Journal) release() error {
 	}
 	if j.barrier != nil {
 		err = j.barrier.stop() // after the server wrote its last state
+		if err == nil {
+			err = j.tail.finish()
+		}
 	}
 	return errors.Join(err, j.lock.Close())
 }

@@ -118,32 +118,38 @@ func createStreams(ctx context.Context, nc *nats.Conn, limit int64) error {
 
 // checkStreams refuses a store whose streams are not those that Create made.
 // The caps are not compared: raiseCaps changes them.
-func checkStreams(ctx context.Context, nc *nats.Conn) error {
+// It returns where the others end.
+func checkStreams(ctx context.Context, nc *nats.Conn) (positions, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return fmt.Errorf("speak to the store: %w", err)
+		return nil, fmt.Errorf("speak to the store: %w", err)
 	}
+	at := make(positions)
 	for name, s := range streams {
 		st, err := js.Stream(ctx, string(name))
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return damaged("stream "+string(name)+" is missing", string(name)+" がありません", nil)
+			return nil, damaged("stream "+string(name)+" is missing", string(name)+" がありません", nil)
 		}
 		if err != nil {
-			return fmt.Errorf("look at stream %s: %w", name, err)
+			return nil, fmt.Errorf("look at stream %s: %w", name, err)
 		}
 		got, want := st.CachedInfo().Config, s.config(name, 0)
 		if got.MaxMsgsPerSubject != want.MaxMsgsPerSubject ||
 			got.DiscardNewPerSubject != want.DiscardNewPerSubject ||
 			got.Discard != want.Discard || got.Storage != want.Storage || !got.AllowDirect ||
 			got.MaxAge != 0 || len(got.Subjects) != 1 || got.Subjects[0] != want.Subjects[0] {
-			return damaged("stream "+string(name)+" is not as it was created", string(name)+" の設定が作成時と異なります", nil)
+			return nil, damaged("stream "+string(name)+" is not as it was created", string(name)+" の設定が作成時と異なります", nil)
 		}
-		if state := st.CachedInfo().State; s.kind == once && (state.Msgs != state.LastSeq || state.Msgs > 0 && state.FirstSeq != 1) {
-			return damaged(fmt.Sprintf("stream %s holds %d records of %d", name, state.Msgs, state.LastSeq),
+		state := st.CachedInfo().State
+		if s.kind == once && (state.Msgs != state.LastSeq || state.Msgs > 0 && state.FirstSeq != 1) {
+			return nil, damaged(fmt.Sprintf("stream %s holds %d records of %d", name, state.Msgs, state.LastSeq),
 				fmt.Sprintf("%s の記録が %d 件中 %d 件しかありません", name, state.LastSeq, state.Msgs), nil)
 		}
+		if s.kind == once {
+			at[name] = state.LastSeq
+		}
 	}
-	return nil
+	return at, nil
 }
 
 // raiseCaps gives the streams their share of a larger store. It never lowers a
@@ -273,6 +279,9 @@ func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte
 	}
 	switch e := ack.Error; {
 	case e == nil && ack.Seq > 0:
+		if j.tail != nil { // none while Create builds
+			j.tail.reach(s, ack.Seq)
+		}
 		return ack.Seq, nil
 	case e == nil:
 		return 0, j.unknown(errors.New("answer without a sequence"))
