@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"google.golang.org/grpc/codes"
@@ -24,7 +26,8 @@ import (
 // This is the one file of the hub that knows NATS subjects:
 //
 //	d.<member>.<session>            hub to node, sealed SessionMessage
-//	hub.<member>.receipt.<session>  node to hub, sealed Envelope of a DeliveryReceipt
+//	hub.<member>.receipt.<session>  node to hub, sealed Envelope of a DeliveryReceipt,
+//	                                empty every heartbeat: the node is there
 //
 // A member may publish below hub.<member> and subscribe below d.<member>,
 // nothing else. The hub never answers a message, so no reply subject can be
@@ -66,6 +69,7 @@ type natsPipe struct {
 	id      string
 	key     []byte
 	session *session
+	heard   atomic.Int64 // Unix nanoseconds of the node's last word
 }
 
 const (
@@ -88,6 +92,10 @@ func (p *natsPipe) Send(_ context.Context, m *pb.SessionMessage) error {
 	}
 	return p.conn.Publish(p.subject, data)
 }
+
+// Silence is how long the node has not said anything: NATS does not tell when
+// it has gone.
+func (p *natsPipe) Silence() time.Duration { return time.Since(time.Unix(0, p.heard.Load())) }
 
 // newFanout listens for receipts on the members' side of NATS.
 func (h *Hub) newFanout() (*fanout, error) {
@@ -135,6 +143,10 @@ func (f *fanout) receive(m *nats.Msg) {
 	if err != nil || proto.Unmarshal(plain, env) != nil {
 		return
 	}
+	p.heard.Store(time.Now().UnixNano())
+	if len(env.GetPayload()) == 0 {
+		return // it only says that it is there
+	}
 	select {
 	case p.session.receipts <- env:
 	default: // more receipts than deliveries: the node will send them again
@@ -164,6 +176,7 @@ func (h *Hub) OpenSession(ctx context.Context, req *pb.OpenSessionRequest) (*pb.
 	}
 	p := &natsPipe{conn: h.fanout.conn, id: req.GetSessionId(), key: make([]byte, 32)}
 	rand.Read(p.key)
+	p.heard.Store(time.Now().UnixNano())
 	p.subject = deliverySubject(from.id.member, p.id)
 	s, sctx := newSession(h.serving, l, from.id, p)
 	p.session = s
@@ -191,6 +204,9 @@ type grpcPipe struct {
 func (p grpcPipe) Send(_ context.Context, m *pb.SessionMessage) error {
 	return p.stream.Send(&pb.WatchDeliveriesResponse{Message: m})
 }
+
+// Silence is none: the stream ends when the node has gone.
+func (grpcPipe) Silence() time.Duration { return 0 }
 
 // WatchDeliveries is the session over gRPC. When it returns, a Send that
 // blocks returns too.

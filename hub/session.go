@@ -19,6 +19,7 @@ const (
 	queueLength      = 256 // records a session may lag before it reads the journal itself
 	window           = 64  // deliveries a node may leave unconfirmed
 	heartbeatEvery   = 5 * time.Second
+	silenceAllowed   = 6 * heartbeatEvery
 	confirmWithin    = 2 * time.Minute // a node may have to fetch 64 MiB of parts first
 	cursorEvery      = 250 * time.Millisecond
 	fullRetry        = 5 * time.Second
@@ -27,9 +28,11 @@ const (
 )
 
 // pipe carries a session's messages to one node. Send may block; it returns
-// when ctx ends.
+// when ctx ends. Silence is how long nothing has been heard from the node,
+// where the way itself does not tell.
 type pipe interface {
 	Send(ctx context.Context, m *pb.SessionMessage) error
+	Silence() time.Duration
 }
 
 // session sends one node of a member its copies of one lane, in order, with at
@@ -174,10 +177,11 @@ func (h *Hub) catchUp(ctx context.Context, s *session, beat <-chan time.Time) er
 		if err != nil {
 			return err
 		}
+		// For each record: a long way without a copy must not look like silence.
+		if err := h.awaitWindow(ctx, s, beat); err != nil {
+			return err
+		}
 		if c := copyFor(a.GetPlan(), s.node.member); c != nil {
-			if err := h.awaitWindow(ctx, s, beat); err != nil {
-				return err
-			}
 			return h.send(ctx, s, routed{r.Seq, a, c})
 		}
 		return nil
@@ -188,11 +192,11 @@ func (h *Hub) catchUp(ctx context.Context, s *session, beat <-chan time.Time) er
 	return err
 }
 
-// awaitWindow handles receipts until another delivery may be sent.
+// awaitWindow handles what has come, and waits until another delivery may be
+// sent.
 func (h *Hub) awaitWindow(ctx context.Context, s *session, beat <-chan time.Time) error {
 	for {
-		wait := len(s.outstanding) >= window
-		if !wait && len(s.receipts) == 0 {
+		if len(s.outstanding) < window && len(s.receipts) == 0 && len(beat) == 0 {
 			return ctx.Err()
 		}
 		select {
@@ -267,7 +271,7 @@ func (h *Hub) heartbeat(ctx context.Context, s *session) error {
 	if _, ok := h.directory().signingKey(s.node); !ok {
 		return errRevoked
 	}
-	if len(s.outstanding) > 0 && time.Since(s.outstanding[0].time) > confirmWithin {
+	if s.pipe.Silence() > silenceAllowed || (len(s.outstanding) > 0 && time.Since(s.outstanding[0].time) > confirmWithin) {
 		return errSilent
 	}
 	if at, ok := s.lane.idle(s); ok && len(s.outstanding) == 0 && at > s.position+cursorLagAllowed {

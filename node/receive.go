@@ -287,6 +287,7 @@ type natsLink struct {
 	receipts string
 	key      []byte
 	silence  time.Duration
+	cancel   context.CancelFunc
 }
 
 const (
@@ -312,7 +313,26 @@ func (n *Node) openNATS(ctx context.Context, conn *nats.Conn, lane pb.Lane) (lin
 	}
 	l.key = resp.GetKey()
 	l.silence = silence(resp.GetHeartbeatMillis())
+	ctx, l.cancel = context.WithCancel(ctx)
+	go l.live(ctx, time.Duration(resp.GetHeartbeatMillis())*time.Millisecond)
 	return l, nil
+}
+
+// live tells the hub that the node is there, with empty receipts, also while
+// it is busy fetching a large part: NATS itself does not tell.
+func (l *natsLink) live(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := l.confirm(&pb.Envelope{}); err != nil {
+				return // the connection has ended, as next will say
+			}
+		}
+	}
 }
 
 // silence is how long a hub may say nothing: two heartbeats and a half.
@@ -360,7 +380,10 @@ func (l *natsLink) confirm(env *pb.Envelope) error {
 	return l.conn.Publish(l.receipts, data)
 }
 
-func (l *natsLink) close() { _ = l.sub.Unsubscribe() }
+func (l *natsLink) close() {
+	l.cancel()
+	_ = l.sub.Unsubscribe()
+}
 
 // grpcLink is a session over gRPC.
 type grpcLink struct {

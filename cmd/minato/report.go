@@ -459,7 +459,7 @@ func (a *app) queued(item *pb.OutboxItem, line string) error {
 	a.talk(Text{"この端末に保存しました。ハブにつながり次第、自動で送ります。このままで安全です。",
 		"Stored on this machine. It is sent when the hub is reached; it is safe to leave."})
 	if item.GetDelayReason() != "" {
-		a.talk(textf("ハブに届かない理由: %s", "why the hub was not reached: %s", plain(item.GetDelayReason())))
+		a.talk(textf("ハブに届かない理由: %s", "why the hub was not reached: %s", reasonText(item.GetDelayReason())))
 	}
 	return told(exitQueued)
 }

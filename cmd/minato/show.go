@@ -198,10 +198,10 @@ func (a *app) printPublished(answer *pb.GetReportResponse) error {
 		return a.say("\n" + strings.TrimRight(block(refused(out.GetRefusal()), a.lang), "\n"))
 	}
 	if out.GetDelayReason() != "" && out.GetState() == pb.OutboxState_OUTBOX_STATE_QUEUED {
-		return a.sayText(textf("\nハブに届かない理由: %s", "\nwhy the hub was not reached: %s", plain(out.GetDelayReason())))
+		return a.sayText(textf("\nハブに届かない理由: %s", "\nwhy the hub was not reached: %s", reasonText(out.GetDelayReason())))
 	}
 	if answer.GetCopiesError() != "" {
-		a.talk(textf("配信の状況は分かりません: %s", "how far the copies have come is not known: %s", plain(answer.GetCopiesError())))
+		a.talk(textf("配信の状況は分かりません: %s", "how far the copies have come is not known: %s", reasonText(answer.GetCopiesError())))
 	}
 	l := a.list(a.t("会員", "member"), a.t("送信", "sent"), a.t("保存", "stored"), a.t("応答", "answered"), a.t("答え", "answer"), a.t("名称", "name"))
 	for _, c := range answer.GetCopies() {

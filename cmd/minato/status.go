@@ -28,7 +28,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if !s.GetConnected() {
 				hub = a.t("未接続", "not connected")
 				if s.GetDisconnectReason() != "" {
-					hub += ": " + plain(s.GetDisconnectReason())
+					hub += ": " + reasonText(s.GetDisconnectReason()).in(a.lang)
 				}
 			}
 			return a.facts([][2]string{

@@ -80,7 +80,7 @@ func readBack(t testing.TB, cfg Config, what string) (found bool) {
 	if honest(j.Match(t.Context(), LiveReports, "d.*", func(r Record) error { n++; check(r, int(r.Seq-1)); return nil })) {
 		require.Equal(t, damageRecords, n, what)
 	}
-	for i := 0; i < damageRecords; i += 9 {
+	for i := 0; i < damageRecords; i += 39 {
 		if r, err := j.Get(t.Context(), LiveReports, uint64(i+1)); honest(err) {
 			check(r, i)
 		}
@@ -89,7 +89,7 @@ func readBack(t testing.TB, cfg Config, what string) (found bool) {
 		}
 	}
 	// A key whose record is lost is not free again.
-	for i := 0; i < damageRecords; i += 9 {
+	for i := 0; i < damageRecords; i += 39 {
 		_, err := j.Append(t.Context(), LiveReports, fmt.Sprintf("d.%d", i), nil)
 		require.Error(t, err, what)
 	}
