@@ -51,6 +51,7 @@ func call(conn *grpc.ClientConn, method string, streams bool) error {
 }
 
 func TestNobodyWithoutACertificateGetsPastTheDoor(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	conn, err := rpc.DialHub(m.addr, rpc.ClientTLS(m.root, noCertificate))
@@ -67,6 +68,7 @@ func TestNobodyWithoutACertificateGetsPastTheDoor(t *testing.T) {
 }
 
 func TestTheAdministratorsDoorIsNotOnTheNetwork(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	for _, method := range pb.AdminService_ServiceDesc.Methods {

@@ -45,6 +45,7 @@ func honest(tok ca.Token) func(exporter, csr, signing []byte) []byte {
 }
 
 func TestATokenWorksOnce(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	tok := h.invite("a")
 	m, err := joinAs(t, tok, honest(tok))
@@ -83,6 +84,7 @@ func TestATokenWorksOnce(t *testing.T) {
 }
 
 func TestAWrongProofBurnsTheToken(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	_, other, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -122,6 +124,7 @@ func TestAWrongProofBurnsTheToken(t *testing.T) {
 }
 
 func TestAnExpiredTokenIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	tok, err := ca.NewToken(rand.Reader, h.Addr(), ca.Pin(h.ca.Certificate()))
 	require.NoError(t, err)
@@ -136,6 +139,7 @@ func TestAnExpiredTokenIsRefused(t *testing.T) {
 }
 
 func TestAForeignOrAlteredTokenIsRefusedAndHarmsNoOther(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	tok := h.invite("a")
 	text := tok.String()
@@ -166,6 +170,7 @@ func TestAForeignOrAlteredTokenIsRefusedAndHarmsNoOther(t *testing.T) {
 }
 
 func TestACertificateNamesWhatTheHubDecidedWhateverTheRequestAsks(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -207,6 +212,7 @@ func TestACertificateNamesWhatTheHubDecidedWhateverTheRequestAsks(t *testing.T) 
 }
 
 func TestARenewedCertificateOpensTheDoor(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -222,6 +228,7 @@ func TestARenewedCertificateOpensTheDoor(t *testing.T) {
 }
 
 func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	dir := filepath.Join(t.TempDir(), "ca")
@@ -242,6 +249,7 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 }
 
 func TestAKnownMemberIsInvitedAgainOnlyAsWhatItIs(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	h.join("a", pb.Role_ROLE_OPERATOR, "ops")
 	for _, req := range []*pb.InviteRequest{
@@ -264,6 +272,7 @@ func TestAKnownMemberIsInvitedAgainOnlyAsWhatItIs(t *testing.T) {
 }
 
 func TestAnInvitationThatCannotBeMeantIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	long := strings.Repeat("x", 64)
 	for reason, req := range map[string]*pb.InviteRequest{
@@ -288,6 +297,7 @@ func TestAnInvitationThatCannotBeMeantIsRefused(t *testing.T) {
 }
 
 func TestNoTokenIsMadeForAnAddressThatNobodyCanReach(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	path := filepath.Join(h.dir, "hub.toml")
 	text, err := os.ReadFile(path)
@@ -301,6 +311,7 @@ func TestNoTokenIsMadeForAnAddressThatNobodyCanReach(t *testing.T) {
 }
 
 func TestARevokedMemberIsOutAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	from, out, stays := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR), h.join("c", pb.Role_ROLE_OPERATOR)
 	overGRPC, overNATS := out.open(t, pb.Lane_LANE_LIVE, viaGRPC), out.open(t, pb.Lane_LANE_EXERCISE, viaNATS)
@@ -311,7 +322,7 @@ func TestARevokedMemberIsOutAtOnce(t *testing.T) {
 	_, err := from.submit(before, newID())
 	require.NoError(t, err)
 	overGRPC.confirm(overGRPC.delivery(), pb.ReceiptState_RECEIPT_STATE_STORED)
-	pending := h.invite2("b")
+	pending := h.inviteAgain("b")
 
 	_, err = h.Revoke(context.Background(), &pb.RevokeRequest{Member: "b", Reason: "試験"})
 	require.NoError(t, err)
@@ -355,8 +366,8 @@ func TestARevokedMemberIsOutAtOnce(t *testing.T) {
 	requireReason(t, err, "MEMBER_UNKNOWN")
 }
 
-// invite2 invites a known member for one more node.
-func (h *testHub) invite2(member string) ca.Token {
+// inviteAgain invites a known member for one more node.
+func (h *testHub) inviteAgain(member string) ca.Token {
 	h.t.Helper()
 	inv, err := h.Invite(context.Background(), &pb.InviteRequest{Member: member})
 	require.NoError(h.t, err)
@@ -366,6 +377,7 @@ func (h *testHub) invite2(member string) ca.Token {
 }
 
 func TestAMemberThatHasNotJoinedOrIsOutIsNotListedNotEvenInAPageToken(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	m := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.invite("b-invited")

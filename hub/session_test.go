@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait for something that must come.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // testSession is an open session whose every message the test sees and whose
 // every receipt the test sends itself.
@@ -220,6 +220,7 @@ func (h *testHub) records(report string) map[string]*pb.ReceiptRecord {
 }
 
 func TestDeliveriesAreNumberedForEachNodeWithoutGaps(t *testing.T) {
+	t.Parallel()
 	for name, via := range transports {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t, nil)
@@ -260,6 +261,7 @@ func TestDeliveriesAreNumberedForEachNodeWithoutGaps(t *testing.T) {
 }
 
 func TestAReopenedSessionSendsAgainWhatWasNotConfirmed(t *testing.T) {
+	t.Parallel()
 	for name, via := range transports {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t, nil)
@@ -316,12 +318,13 @@ func TestAReopenedSessionSendsAgainWhatWasNotConfirmed(t *testing.T) {
 }
 
 func TestANodeGetsWhatWasDecidedAfterItJoined(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	early, late := firstReport("b"), firstReport("b")
 	_, err := a.submit(early, newID())
 	require.NoError(t, err)
-	tok := h.invite2("b")
+	tok := h.inviteAgain("b")
 	second, err := joinAs(t, tok, honest(tok))
 	require.NoError(t, err)
 	_, err = a.submit(late, newID())
@@ -335,6 +338,7 @@ func TestANodeGetsWhatWasDecidedAfterItJoined(t *testing.T) {
 }
 
 func TestASecondSessionOfANodeReplacesTheFirst(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	first := b.open(t, pb.Lane_LANE_LIVE, viaGRPC)
@@ -354,6 +358,7 @@ func TestASecondSessionOfANodeReplacesTheFirst(t *testing.T) {
 }
 
 func TestASlowNodeHoldsUpNobodyAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, slow, quick := h.join("a", pb.Role_ROLE_OPERATOR), h.join("slow", pb.Role_ROLE_OPERATOR), h.join("quick", pb.Role_ROLE_OPERATOR)
 	toSlow, toQuick := slow.open(t, pb.Lane_LANE_LIVE, viaGRPC), quick.open(t, pb.Lane_LANE_LIVE, viaNATS)
@@ -415,6 +420,7 @@ func (m *testMember) edited(d *pb.Delivery, change func(*pb.DeliveryReceipt)) *p
 }
 
 func TestAForgedReceiptConfirmsNothing(t *testing.T) {
+	t.Parallel()
 	for name, via := range transports {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t, nil)
@@ -458,6 +464,7 @@ func TestAForgedReceiptConfirmsNothing(t *testing.T) {
 }
 
 func TestARejectedDeliveryMovesOnAndTheSourceHearsOfIt(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	s := b.open(t, pb.Lane_LANE_LIVE, viaGRPC)
@@ -477,6 +484,7 @@ func TestARejectedDeliveryMovesOnAndTheSourceHearsOfIt(t *testing.T) {
 }
 
 func TestAReactionReachesTheSourceAndNobodyElse(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR), h.join("c", pb.Role_ROLE_OPERATOR)
 	s := b.open(t, pb.Lane_LANE_LIVE, viaGRPC)
@@ -601,6 +609,7 @@ func transcript(t *testing.T, withhold bool, via transport) (said []string) {
 }
 
 func TestAWithheldReportLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	for name, via := range transports {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, transcript(t, false, via), transcript(t, true, via))
@@ -609,6 +618,7 @@ func TestAWithheldReportLeavesNoTrace(t *testing.T) {
 }
 
 func TestNATSCarriesNothingInTheClear(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	s := b.open(t, pb.Lane_LANE_LIVE, viaNATS)
@@ -628,6 +638,7 @@ func TestNATSCarriesNothingInTheClear(t *testing.T) {
 }
 
 func TestAMemberReachesNoSubjectOfAnother(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	h.join("a", pb.Role_ROLE_OPERATOR)
 	b := h.join("b", pb.Role_ROLE_OPERATOR)
@@ -661,6 +672,7 @@ func TestAMemberReachesNoSubjectOfAnother(t *testing.T) {
 }
 
 func TestAReceiptOnAnotherMembersSubjectIsIgnored(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR), h.join("c", pb.Role_ROLE_OPERATOR)
 	s := b.open(t, pb.Lane_LANE_LIVE, viaNATS)
@@ -684,6 +696,7 @@ func TestAReceiptOnAnotherMembersSubjectIsIgnored(t *testing.T) {
 }
 
 func TestASessionsIdIsItsOwn(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	s := a.open(t, pb.Lane_LANE_LIVE, viaNATS)

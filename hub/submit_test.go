@@ -54,6 +54,7 @@ func (h *testHub) stored(lane pb.Lane) (all []*pb.ReportAccepted) {
 }
 
 func TestAReceiptPromisesTheReportAndItsPlan(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -76,6 +77,7 @@ func TestAReceiptPromisesTheReportAndItsPlan(t *testing.T) {
 }
 
 func TestTheSameReportGetsTheSameReceiptAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -98,6 +100,7 @@ func TestTheSameReportGetsTheSameReceiptAlsoAfterARestart(t *testing.T) {
 }
 
 func TestAnIdIsNeverUsedForAnotherReport(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	r, request := firstReport("b"), newID()
@@ -130,6 +133,7 @@ func TestAnIdIsNeverUsedForAnotherReport(t *testing.T) {
 }
 
 func TestManyWhoRaceWithOneReportGetOneReceipt(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -155,6 +159,7 @@ func TestManyWhoRaceWithOneReportGetOneReceipt(t *testing.T) {
 }
 
 func TestOfManyReportsUnderOneIdOneIsAccepted(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	h.join("c", pb.Role_ROLE_OPERATOR)
@@ -182,6 +187,7 @@ func TestOfManyReportsUnderOneIdOneIsAccepted(t *testing.T) {
 }
 
 func TestWhatAnotherMemberReportedCannotBeTakenOver(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	c := h.join("c", pb.Role_ROLE_OPERATOR)
@@ -208,6 +214,7 @@ func TestWhatAnotherMemberReportedCannotBeTakenOver(t *testing.T) {
 }
 
 func TestACaseGoesUpAndBelongsToItsSource(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -235,6 +242,7 @@ func TestACaseGoesUpAndBelongsToItsSource(t *testing.T) {
 }
 
 func TestOneNumberOfACaseIsAcceptedOnceAmongRacers(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -260,9 +268,10 @@ func TestOneNumberOfACaseIsAcceptedOnceAmongRacers(t *testing.T) {
 }
 
 func TestOnlyTheCallersOwnSignatureOverTheseBytesCounts(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
-	tok := h.invite2("a")
+	tok := h.inviteAgain("a")
 	second, err := joinAs(t, tok, honest(tok))
 	require.NoError(t, err)
 	payload := encoded(t, firstReport("b"))
@@ -303,6 +312,7 @@ func TestOnlyTheCallersOwnSignatureOverTheseBytesCounts(t *testing.T) {
 }
 
 func TestAnExerciseAndALiveReportNeverMeet(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	live, drill := b.open(t, pb.Lane_LANE_LIVE, viaNATS), b.open(t, pb.Lane_LANE_EXERCISE, viaNATS)
@@ -403,6 +413,7 @@ func download(m *testMember, report string, digest []byte) ([]byte, error) {
 }
 
 func TestAReportIsAcceptedOnlyWithItsParts(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR), h.join("c", pb.Role_ROLE_OPERATOR)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 40<<10) // 640 KiB: several pieces
@@ -445,6 +456,7 @@ func TestAReportIsAcceptedOnlyWithItsParts(t *testing.T) {
 }
 
 func TestAnUploadThatIsNotWhatItSaysIsNotKept(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -482,6 +494,7 @@ func TestAnUploadThatIsNotWhatItSaysIsNotKept(t *testing.T) {
 }
 
 func TestUploadsThatNoReportNamesAreBounded(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
 	h.limits.part, h.limits.parts = 1000, 1000 // read by calls only; none runs now
@@ -500,6 +513,7 @@ func TestUploadsThatNoReportNamesAreBounded(t *testing.T) {
 }
 
 func TestPartsThatWaitTooLongAreRemovedAndOthersStay(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR)
@@ -521,6 +535,7 @@ func TestPartsThatWaitTooLongAreRemovedAndOthersStay(t *testing.T) {
 }
 
 func TestWhatThePreviewRefusesSubmittingRefuses(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, nil)
 	a := h.join("a", pb.Role_ROLE_OPERATOR)
 	h.join("b", pb.Role_ROLE_OPERATOR, "others")

@@ -36,6 +36,8 @@ func (c *Client) Close() error { return c.conn.Close() }
 // AddPart stores bytes beside a report to come and returns the part to put
 // into it. meta says name, media type and class.
 func (c *Client) AddPart(ctx context.Context, meta *pb.Part, r io.Reader) (*pb.Part, error) {
+	ctx, cancel := context.WithCancel(ctx) // the node drops what is not finished
+	defer cancel()
 	stream, err := c.node.AddPart(ctx)
 	if err != nil {
 		return nil, err

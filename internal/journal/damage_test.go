@@ -119,8 +119,11 @@ func TestAChangedBlockIsNeverServedAndNeverLooksEmpty(t *testing.T) {
 			"all but the last byte":     func(b []byte) []byte { return b[:len(b)-1] },
 			"nothing but an empty file": func(b []byte) []byte { return b[:0] },
 		} {
-			what := block + ": " + name
-			require.True(t, readBack(t, damagedCopy(t, cfg, block, fn), what), what)
+			what := filepath.Base(block) + ": " + name
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				require.True(t, readBack(t, damagedCopy(t, cfg, block, fn), what), what)
+			})
 		}
 	}
 

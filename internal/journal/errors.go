@@ -17,6 +17,7 @@ var (
 	ErrTooLarge = errors.New("journal: record too large")
 	ErrNotFound = errors.New("journal: no such record")
 	ErrClosed   = errors.New("journal: closed")
+	ErrListen   = errors.New("journal: cannot listen")
 	// ErrUnknown: no answer came, so the record may or may not have been
 	// written. Append it again with the same key: *ExistsError then says that
 	// it was.

@@ -89,6 +89,7 @@ type Journal struct {
 	tail    *tail
 	parts   []byte // key from which the keys of parts are derived
 	wake    map[Stream]*signal
+	lost    signal // raised when reads loses its connection, and answers with it
 	closing chan struct{}
 	close   sync.Once
 	closed  error // result of Close
@@ -234,6 +235,7 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if j.reads, err = j.server.connect(hubUser); err != nil {
 		return nil, err
 	}
+	j.reads.SetDisconnectErrHandler(func(*nats.Conn, error) { j.lost.raise() })
 	at, err := checkStreams(ctx, j.writes)
 	if err != nil {
 		return nil, err

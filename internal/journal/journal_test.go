@@ -175,23 +175,23 @@ func TestOneOfManyRacersWritesAKeyNowAndAfterARestart(t *testing.T) {
 
 func TestReadFollowsInOrderAndResumes(t *testing.T) {
 	j := fresh(t)
-	const n = 2000 // several batches
+	const n = 900 // several batches
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 
 	var readers sync.WaitGroup
 	stop := errors.New("enough")
-	for range 40 { // more than the server allows subscriptions to batches
+	for range fetchSlots + 8 { // they share the slots
 		readers.Go(func() {
 			var after uint64
 			for after < n {
-				// Ended by its own error every 700 records, and resumed.
+				// Ended by its own error every 400 records, and resumed.
 				begin := after
 				err := j.Read(ctx, LiveReports, after, func(r Record) error {
 					if r.Seq != after+1 || string(r.Data) != fmt.Sprintf("data %d", r.Seq-1) || r.Key != fmt.Sprintf("r-%d", r.Seq-1) {
 						return fmt.Errorf("record %d %s %s behind %d", r.Seq, r.Key, r.Data, after)
 					}
-					if after = r.Seq; after == n || after == begin+700 {
+					if after = r.Seq; after == n || after == begin+400 {
 						return stop
 					}
 					return nil
@@ -445,7 +445,7 @@ func TestASecondProcessIsKeptOut(t *testing.T) {
 
 func TestAFullStoreRefusesAndStaysReadable(t *testing.T) {
 	cfg := testConfig(filepath.Join(t.TempDir(), "journal"))
-	cfg.MaxBytes = 20 << 20
+	cfg.MaxBytes = 10 << 20
 	require.NoError(t, Create(t.Context(), cfg, []byte("founded")))
 	j := opened(t, cfg)
 	data := make([]byte, 100<<10)
@@ -463,7 +463,7 @@ func TestAFullStoreRefusesAndStaysReadable(t *testing.T) {
 		}
 	}
 	n := fill(LiveReports)
-	require.Greater(t, n, uint64(50))
+	require.Greater(t, n, uint64(20))
 	check := func() {
 		var got uint64
 		require.NoError(t, j.ReadTo(t.Context(), LiveReports, 0, n, func(r Record) error {

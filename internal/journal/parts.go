@@ -112,7 +112,7 @@ func (j *Journal) PutPart(ctx context.Context, lane Lane, id string, r io.Reader
 			}
 			last = m == 0
 		}
-		if i > math.MaxUint32 {
+		if i >= math.MaxUint32 {
 			return tooLarge(math.MaxInt)
 		}
 		sealed := seal.Seal(nil, chunkNonce(uint32(i), last), buf[:n], nil)
@@ -134,13 +134,26 @@ func (j *Journal) PutPart(ctx context.Context, lane Lane, id string, r io.Reader
 	return fmt.Errorf("read the part: %w", err)
 }
 
-// readChunk fills buf as far as r goes.
-func readChunk(r io.Reader, buf []byte) (int, error) {
-	n, err := io.ReadFull(r, buf)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
+// readChunk fills buf as far as r goes. Only io.EOF is its end: a sender that
+// was cut off reports io.ErrUnexpectedEOF, which is a failure.
+func readChunk(r io.Reader, buf []byte) (n int, err error) {
+	for idle := 0; n < len(buf); {
+		m, err := r.Read(buf[n:])
+		n += m
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		case m > 0:
+			idle = 0
+		default:
+			if idle++; idle == 100 {
+				return n, io.ErrNoProgress
+			}
+		}
 	}
-	return n, err
+	return n, nil
 }
 
 // OpenPart reads a part, or returns ErrNotFound. A part that is not whole or
@@ -188,29 +201,53 @@ func (p *partReader) Close() error {
 
 // copyPart writes the opened chunks to w; nil means the part was whole.
 func (j *Journal) copyPart(ctx context.Context, s Stream, chunks string, to uint64, seal cipher.AEAD, size uint64, w io.Writer) error {
-	var (
-		plain []byte
-		got   uint64
-		i     uint32
-		whole bool
-	)
+	o := opening{seal: seal, size: size}
 	most := size/chunkBytes + 1
 	_, err := j.scan(ctx, s, streams[s].prefix+"."+chunks, to, most, func(r Record) error {
-		last := got+uint64(len(r.Data))-uint64(seal.Overhead()) == size
-		var err error
-		if plain, err = seal.Open(plain[:0], chunkNonce(i, last), r.Data, nil); err != nil || whole {
-			return damagedPart(fmt.Errorf("chunk %d does not open", i))
+		plain, err := o.open(r.Data)
+		if err == nil {
+			_, err = w.Write(plain)
 		}
-		whole = last
-		got += uint64(len(plain))
-		i++
-		_, err = w.Write(plain)
 		return err
 	})
-	if err == nil && !whole {
-		return damagedPart(fmt.Errorf("%d of %d bytes", got, size))
+	if err == nil {
+		err = o.end()
 	}
 	return err
+}
+
+// opening opens the chunks of one part in order.
+type opening struct {
+	seal  cipher.AEAD
+	size  uint64 // of the whole part
+	plain []byte
+	got   uint64
+	next  uint32
+	whole bool // the last chunk was opened
+}
+
+// open returns what a chunk holds, until the next call.
+func (o *opening) open(sealed []byte) ([]byte, error) {
+	if o.whole || len(sealed) < o.seal.Overhead() || len(sealed) > chunkBytes+o.seal.Overhead() {
+		return nil, damagedPart(fmt.Errorf("chunk %d of %d bytes", o.next, len(sealed)))
+	}
+	last := o.got+uint64(len(sealed)-o.seal.Overhead()) == o.size
+	plain, err := o.seal.Open(o.plain[:0], chunkNonce(o.next, last), sealed, nil)
+	if err != nil {
+		return nil, damagedPart(fmt.Errorf("chunk %d does not open", o.next))
+	}
+	o.plain, o.whole = plain, last
+	o.got += uint64(len(plain))
+	o.next++
+	return plain, nil
+}
+
+// end says whether the part was whole.
+func (o *opening) end() error {
+	if !o.whole {
+		return damagedPart(fmt.Errorf("%d of %d bytes", o.got, o.size))
+	}
+	return nil
 }
 
 func damagedPart(err error) error {
@@ -286,7 +323,7 @@ func parseHead(r Record) (salt []byte, size uint64, err error) {
 		return nil, 0, damagedPart(fmt.Errorf("head of %d bytes", len(r.Data)))
 	}
 	size = binary.BigEndian.Uint64(r.Data[1+saltBytes:])
-	if size > math.MaxInt64 {
+	if size > chunkBytes*math.MaxUint32 {
 		return nil, 0, damagedPart(errors.New("head with an impossible size"))
 	}
 	return r.Data[1 : 1+saltBytes], size, nil

@@ -347,8 +347,10 @@ func (j *Journal) fetch(ctx context.Context, s Stream, req request) ([]Record, e
 	if err != nil {
 		return nil, err
 	}
+	lost := j.lost.next()
 	inbox := j.reads.NewRespInbox()
-	sub, err := j.reads.SubscribeSync(inbox)
+	answers := make(chan *nats.Msg, fetchRecords+1)
+	sub, err := j.reads.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return nil, j.readError(s, err)
 	}
@@ -360,9 +362,15 @@ func (j *Journal) fetch(ctx context.Context, s Stream, req request) ([]Record, e
 	defer cancel()
 	var batch []Record
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, j.readError(s, err)
+		var m *nats.Msg
+		select {
+		case m = <-answers:
+		case <-lost:
+			return nil, j.readError(s, nats.ErrDisconnected)
+		case <-ctx.Done():
+			return nil, j.readError(s, ctx.Err())
+		case <-j.closing:
+			return nil, ErrClosed
 		}
 		if m.Header.Get("Status") == "204" { // end of batch
 			return batch, nil

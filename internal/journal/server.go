@@ -102,7 +102,16 @@ func startServer(ctx context.Context, cfg Config, dir string, limit int64) (*emb
 		select {
 		case why := <-e.fatal:
 			e.stop()
-			return nil, fmt.Errorf("start the embedded server: %s", why)
+			err := fmt.Errorf("start the embedded server: %s", why)
+			if l := cfg.Listen; l != nil && strings.Contains(why, "listening on port") {
+				return nil, &Fault{
+					Kind:         ErrListen,
+					English:      fmt.Sprintf("cannot listen for members' NATS on %s; free the address or choose another", l.Addr),
+					JapaneseText: fmt.Sprintf("%s で NATS の接続を待ち受けできません。使用中のプログラムを止めるか、別のアドレスを指定してください", l.Addr),
+					Err:          err,
+				}
+			}
+			return nil, err
 		case <-ctx.Done():
 			e.stop()
 			return nil, fmt.Errorf("start the embedded server: %w", ctx.Err())

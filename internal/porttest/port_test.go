@@ -18,12 +18,17 @@ import (
 // start runs a port in a short directory: the path of a Unix socket is bounded.
 func start(t testing.TB, members ...porttest.Member) *porttest.Port {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "port")
-	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("MINATO_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	return startWith(t, log, members...)
+}
+
+func startWith(t testing.TB, log *slog.Logger, members ...porttest.Member) *porttest.Port {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "port")
+	require.NoError(t, err)
 	p, err := porttest.Start(context.Background(), dir, "testport", members, log)
 	require.NoError(t, err)
 	t.Cleanup(func() {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ import (
 // tlsConfig is of ClientTLS. Refusals come back so that RefusalOf knows them.
 func DialHub(addr string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, append(hubOptions(),
-		grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
+		grpc.WithTransportCredentials(patientCreds{credentials.NewTLS(tlsConfig)}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 30 * time.Second},
 			MinConnectTimeout: 10 * time.Second,
@@ -35,6 +36,55 @@ func DialHub(addr string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 			PermitWithoutStream: true,
 		}),
 	)...)
+}
+
+// patientCreds let the server say its first word before the client speaks. In
+// TLS 1.3 a server refuses a client's certificate when the client has ended its
+// own handshake already; what the client sent meanwhile can turn that refusal
+// into a mere reset, and a revoked node would take it for a passing fault.
+type patientCreds struct{ credentials.TransportCredentials }
+
+func (c patientCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(dialTimeout)
+	}
+	begun := &begunConn{Conn: conn, first: make([]byte, 1)}
+	err = conn.SetReadDeadline(deadline)
+	if err == nil {
+		_, err = io.ReadFull(conn, begun.first)
+	}
+	if err == nil {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return begun, info, nil
+}
+
+func (c patientCreds) Clone() credentials.TransportCredentials {
+	return patientCreds{c.TransportCredentials.Clone()}
+}
+
+// begunConn is a connection of which the first byte has been read.
+type begunConn struct {
+	net.Conn
+	first []byte
+}
+
+func (c *begunConn) Read(p []byte) (int, error) {
+	if len(c.first) == 0 || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.first)
+	c.first = c.first[n:]
+	return n, nil
 }
 
 func hubOptions() []grpc.DialOption {
