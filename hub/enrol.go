@@ -8,8 +8,10 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -47,6 +49,8 @@ func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.Directory
 		return fmt.Errorf("encode change: %w", err)
 	}
 	// What is appended comes into force, even when the caller has gone away.
+	ctx = context.WithoutCancel(ctx)
+	// From here on the caller cannot take it back halfway.
 	ctx = context.WithoutCancel(ctx)
 	position, err := h.writes.Append(ctx, journal.Directory, fmt.Sprintf("change.%d", dir.revision+1), data)
 	if err != nil {
@@ -103,10 +107,12 @@ func (h *Hub) Invite(ctx context.Context, req *pb.InviteRequest) (*pb.InviteResp
 	if bad := checkInvite(req, ttl); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	if host, _, err := net.SplitHostPort(h.config.Address); err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
-		return nil, rpc.Refuse(codes.FailedPrecondition, "ADDRESS_UNUSABLE", "address",
-			fmt.Sprintf("会員がつなぐ先として %q は使えません。hub.toml の address に会員から見えるホスト名:ポートを書き、ハブを起動し直してください。", h.config.Address),
-			fmt.Sprintf("Members cannot connect to %q. Set address in hub.toml to a host:port that they can reach and restart the hub.", h.config.Address))
+	for key, addr := range map[string]string{"address": h.config.Address, "nats_address": h.natsAddress()} {
+		if host, _, err := net.SplitHostPort(addr); addr != "" && (err != nil || host == "" || net.ParseIP(host).IsUnspecified()) {
+			return nil, rpc.Refuse(codes.FailedPrecondition, "ADDRESS_UNUSABLE", key,
+				fmt.Sprintf("会員がつなぐ先として %q は使えません。hub.toml の %s に会員から見えるホスト名:ポートを書き、ハブを起動し直してください。", addr, key),
+				fmt.Sprintf("Members cannot connect to %q. Set %s in hub.toml to a host:port that they can reach and restart the hub.", addr, key))
+		}
 	}
 	tok, err := ca.NewToken(rand.Reader, h.config.Address, ca.Pin(h.ca.Certificate()))
 	if err != nil {
@@ -321,6 +327,27 @@ func (h *Hub) sessionsOf(member string) (n uint32) {
 	return n
 }
 
+// allowances let each member do something 30 times at once and then once in ten
+// minutes.
+type allowances struct {
+	mu   sync.Mutex
+	left map[string]*rate.Limiter
+}
+
+func (a *allowances) allow(member string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.left == nil {
+		a.left = map[string]*rate.Limiter{}
+	}
+	l, ok := a.left[member]
+	if !ok {
+		l = rate.NewLimiter(rate.Every(10*time.Minute), 30)
+		a.left[member] = l
+	}
+	return l.Allow()
+}
+
 // SetProfile replaces what the calling member says of itself.
 func (h *Hub) SetProfile(ctx context.Context, req *pb.SetProfileRequest) (*pb.SetProfileResponse, error) {
 	from, err := h.sender(ctx)
@@ -334,6 +361,11 @@ func (h *Hub) SetProfile(ctx context.Context, req *pb.SetProfileRequest) (*pb.Se
 		if proto.Equal(d.members[from.id.member].GetProfile(), req.GetProfile()) {
 			return nil, nil
 		}
+		if !h.profiles.allow(from.id.member) {
+			return nil, rpc.Refuse(codes.ResourceExhausted, "PROFILE_TOO_OFTEN", "profile",
+				"プロフィールの変更が多すぎます。10分ほど待ってやり直してください。",
+				"The profile is changed too often. Wait ten minutes and try again.")
+		}
 		return &pb.DirectoryChange{Change: &pb.DirectoryChange_ProfileSet{ProfileSet: &pb.ProfileSet{Member: from.id.member, Profile: req.GetProfile()}}}, nil
 	})
 	if err != nil {
@@ -342,9 +374,17 @@ func (h *Hub) SetProfile(ctx context.Context, req *pb.SetProfileRequest) (*pb.Se
 	return &pb.SetProfileResponse{}, nil
 }
 
+// maxProfile bounds a profile, in bytes: every change is kept for good.
+const maxProfile = 64 << 10
+
 func checkProfile(p *pb.Profile) (bad []rpc.Violation) {
 	if p == nil {
 		return []rpc.Violation{missing("profile")}
+	}
+	if proto.Size(p) > maxProfile {
+		return []rpc.Violation{violation("profile", "PROFILE_TOO_LARGE",
+			fmt.Sprintf("プロフィールが大きすぎます (上限 %d バイト)。窓口や担当者を減らしてください。", maxProfile),
+			fmt.Sprintf("The profile is too large (at most %d bytes). List fewer contacts or persons.", maxProfile))}
 	}
 	bad = checkMessage("profile", p.ProtoReflect(), false)
 	seen := map[string]bool{}

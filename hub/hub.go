@@ -46,6 +46,7 @@ type Hub struct {
 	lanes   map[pb.Lane]*lane
 	locks   keyLocks
 
+	profiles allowances // how often members change theirs
 	changing sync.Mutex // one change of the directory at a time
 	dir      atomic.Pointer[directory]
 	cert     atomic.Pointer[tls.Certificate]

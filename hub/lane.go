@@ -162,41 +162,58 @@ func (h *Hub) rebuild(ctx context.Context, l *lane) error {
 	return h.loadParts(ctx, l)
 }
 
-// keyLocks serialise the submits that share a request id or a case; all
-// others go side by side.
+// keyLocks serialise the submits that share a report, a request id or a case;
+// all others go side by side.
 type keyLocks struct {
 	mu   sync.Mutex
 	held map[string]*keyLock
 }
 
+// keyLock is held by whoever has taken from it.
 type keyLock struct {
-	sync.Mutex
-	users int
+	free  chan struct{} // size 1
+	users int           // under mu
 }
 
-// lock locks the keys in the given order and returns what unlocks them.
-func (k *keyLocks) lock(keys ...string) (unlock func()) {
-	var locks []*keyLock
+// lock locks the keys in the given order and returns what unlocks them. It
+// gives up when ctx ends.
+func (k *keyLocks) lock(ctx context.Context, keys ...string) (unlock func(), err error) {
+	var taken []string
+	unlock = func() {
+		for _, key := range taken {
+			k.put(key, true)
+		}
+	}
 	for _, key := range keys {
 		k.mu.Lock()
 		l, ok := k.held[key]
 		if !ok {
-			l = &keyLock{}
+			l = &keyLock{free: make(chan struct{}, 1)}
+			l.free <- struct{}{}
 			k.held[key] = l
 		}
 		l.users++
 		k.mu.Unlock()
-		l.Lock()
-		locks = append(locks, l)
-	}
-	return func() {
-		for i, key := range keys {
-			locks[i].Unlock()
-			k.mu.Lock()
-			if locks[i].users--; locks[i].users == 0 {
-				delete(k.held, key)
-			}
-			k.mu.Unlock()
+		select {
+		case <-l.free:
+			taken = append(taken, key)
+		case <-ctx.Done():
+			k.put(key, false)
+			unlock()
+			return nil, ctx.Err()
 		}
+	}
+	return unlock, nil
+}
+
+func (k *keyLocks) put(key string, taken bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.held[key]
+	if taken {
+		l.free <- struct{}{}
+	}
+	if l.users--; l.users == 0 {
+		delete(k.held, key)
 	}
 }

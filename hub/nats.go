@@ -104,7 +104,11 @@ func (h *Hub) newFanout() (*fanout, error) {
 		return nil, fmt.Errorf("connect to members' NATS: %w", err)
 	}
 	f := &fanout{conn: conn, sessions: map[string]*natsPipe{}}
-	if _, err := conn.Subscribe(receiptSubjects, f.receive); err != nil {
+	sub, err := conn.Subscribe(receiptSubjects, f.receive)
+	if err == nil {
+		err = sub.SetPendingLimits(1<<20, -1) // messages are small, or dropped unread
+	}
+	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("subscribe to receipts: %w", err)
 	}
@@ -126,7 +130,7 @@ func (f *fanout) add(p *natsPipe) bool {
 // the session's own member and the seal opens.
 func (f *fanout) receive(m *nats.Msg) {
 	words := strings.Split(m.Subject, ".")
-	if len(words) != 4 {
+	if len(words) != 4 || len(m.Data) > 2*maxReceipt {
 		return
 	}
 	f.mu.RLock()
@@ -149,7 +153,8 @@ func (f *fanout) receive(m *nats.Msg) {
 	}
 	select {
 	case p.session.receipts <- env:
-	default: // more receipts than deliveries: the node will send them again
+	default: // more receipts than deliveries: no node of ours does that
+		p.session.cancel(errFlood)
 	}
 }
 
@@ -184,6 +189,7 @@ func (h *Hub) OpenSession(ctx context.Context, req *pb.OpenSessionRequest) (*pb.
 		return nil, refusal([]rpc.Violation{violation("session_id", "ID_REUSED",
 			"session_id が使用中です。新しいものを選んでください。", "This session_id is in use. Choose a fresh one.")})
 	}
+	l.register(s) // before the answer, so that sessions follow each other in order
 	h.group.Go(func() error {
 		defer func() {
 			h.fanout.mu.Lock()
@@ -228,6 +234,7 @@ func (h *Hub) WatchDeliveries(stream pb.HubService_WatchDeliveriesServer) error 
 		return err
 	}
 	s, ctx := newSession(stream.Context(), l, from.id, grpcPipe{stream})
+	l.register(s)
 	ended := make(chan error, 1)
 	h.group.Go(func() error {
 		ended <- h.run(ctx, s)

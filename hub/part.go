@@ -28,6 +28,8 @@ type partShelf struct {
 	mu     sync.Mutex
 	stored map[string]storedPart // by partID
 	named  map[string]int        // how many reports name it
+	coming map[string]storedPart // uploads under way
+	going  map[string]bool       // being removed
 }
 
 type storedPart struct {
@@ -37,7 +39,9 @@ type storedPart struct {
 }
 
 func newPartShelf() partShelf {
-	return partShelf{stored: map[string]storedPart{}, named: map[string]int{}}
+	return partShelf{
+		stored: map[string]storedPart{}, named: map[string]int{}, coming: map[string]storedPart{}, going: map[string]bool{},
+	}
 }
 
 // partID is a part's name in the journal: a hash, for names are bounded there.
@@ -89,26 +93,46 @@ func (s *partShelf) put(id string, p storedPart) {
 	s.stored[id] = p
 }
 
-func (s *partShelf) has(id string) bool {
+// begin makes room for an upload, or says that the part is here already. What a
+// member has stored or is uploading without a report is bounded by most bytes.
+func (s *partShelf) begin(id string, p storedPart, most uint64) (here bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.stored[id]
-	return ok
-}
-
-// waiting is how many bytes a member has stored that no report names yet.
-func (s *partShelf) waiting(member string) (bytes uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, p := range s.stored {
-		if s.named[id] <= 0 && p.member == member {
-			bytes += p.size
+	if have, ok := s.stored[id]; ok && have.size == p.size {
+		return true, nil
+	}
+	if _, busy := s.coming[id]; busy || s.going[id] {
+		return false, rpc.Refuse(codes.Unavailable, "PART_BUSY", "part",
+			"同じ添付を処理中です。自動で送り直します。", "The same part is being handled. It is sent again by itself.")
+	}
+	waiting := p.size
+	for _, other := range s.coming {
+		if other.member == p.member {
+			waiting += other.size
 		}
 	}
-	return bytes
+	for id, other := range s.stored {
+		if s.named[id] <= 0 && other.member == p.member {
+			waiting += other.size
+		}
+	}
+	if waiting > most {
+		return false, rpc.Refuse(codes.ResourceExhausted, "PARTS_WAITING", "part",
+			"報告に使われていない添付が多すぎます。先に送った添付の報告を送信するか、1日待ってください。",
+			"Too many uploaded parts wait for a report. Submit their reports, or wait a day.")
+	}
+	s.coming[id] = p
+	return false, nil
 }
 
-// takeUnclaimed removes from the shelf, and returns, what waited too long.
+func (s *partShelf) end(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.coming, id)
+}
+
+// takeUnclaimed removes from the shelf, and returns, what waited too long. Each
+// is going until gone says that its bytes are removed.
 func (s *partShelf) takeUnclaimed(before time.Time) (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,9 +140,16 @@ func (s *partShelf) takeUnclaimed(before time.Time) (ids []string) {
 		if s.named[id] <= 0 && p.time.Before(before) {
 			ids = append(ids, id)
 			delete(s.stored, id)
+			s.going[id] = true
 		}
 	}
 	return ids
+}
+
+func (s *partShelf) gone(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.going, id)
 }
 
 func (h *Hub) loadParts(ctx context.Context, l *lane) error {
@@ -138,6 +169,7 @@ func (h *Hub) sweepParts(ctx context.Context) error {
 				if err := h.journal.DeletePart(ctx, journal.Lane(l.kind), id); err != nil {
 					h.log.WarnContext(ctx, "unclaimed part not removed", "lane", l.kind, "err", err)
 				}
+				l.parts.gone(id)
 			}
 		}
 		select {
@@ -173,33 +205,76 @@ func (h *Hub) UploadPart(stream pb.HubService_UploadPartServer) error {
 		return refusal(bad)
 	}
 	id := partID(from.id.member, p.GetDigest())
-	if !l.parts.has(id) {
-		if l.parts.waiting(from.id.member)+p.GetSize() > 2*uint64(h.limits.parts) {
-			return rpc.Refuse(codes.ResourceExhausted, "PARTS_WAITING", "part",
-				"報告に使われていない添付が多すぎます。先に送った添付の報告を送信するか、1日待ってください。",
-				"Too many uploaded parts wait for a report. Submit their reports, or wait a day.")
+	part := storedPart{member: from.id.member, time: time.Now(), size: p.GetSize()}
+	here, err := l.parts.begin(id, part, 2*uint64(h.limits.parts))
+	if err != nil {
+		return err
+	}
+	if !here {
+		defer l.parts.end(id)
+		in := &partReader{hub: h, from: from.id, stream: stream, rest: first.GetData(), want: p, hash: sha256.New()}
+		if err := h.storePart(ctx, l, id, in); err != nil {
+			return err
 		}
-		in := &partReader{stream: stream, rest: first.GetData(), want: p, hash: sha256.New()}
-		if err := h.journal.PutPart(ctx, journal.Lane(l.kind), id, in); err != nil && !errors.As(err, new(*journal.ExistsError)) {
-			if r, ok := rpc.RefusalOf(in.failed); ok {
-				return r
-			}
-			if in.failed != nil {
-				return in.failed
-			}
-			return unavailable("store part", err)
-		}
-		if err := h.writes.Durable(ctx); err != nil {
-			return unavailable("make part durable", err)
-		}
-		l.parts.put(id, storedPart{member: from.id.member, time: time.Now(), size: p.GetSize()})
+		l.parts.put(id, part)
 	}
 	return stream.SendAndClose(&pb.UploadPartResponse{})
+}
+
+// storePart writes an upload into the journal, durably. A part that is there
+// already, from a call whose end was lost, is read and held against its digest.
+func (h *Hub) storePart(ctx context.Context, l *lane, id string, in *partReader) error {
+	err := h.journal.PutPart(ctx, journal.Lane(l.kind), id, in)
+	if errors.As(err, new(*journal.ExistsError)) {
+		err = h.verifyPart(ctx, l, id, in.want)
+	}
+	if r, ok := rpc.RefusalOf(in.failed); ok {
+		return r
+	}
+	if in.failed != nil {
+		return in.failed
+	}
+	if _, ok := rpc.RefusalOf(err); ok {
+		return err
+	}
+	if err != nil {
+		return unavailable("store part", err)
+	}
+	if err := h.writes.Durable(ctx); err != nil {
+		return unavailable("make part durable", err)
+	}
+	return nil
+}
+
+func (h *Hub) verifyPart(ctx context.Context, l *lane, id string, want *pb.Part) error {
+	stored, err := h.journal.OpenPart(ctx, journal.Lane(l.kind), id)
+	if err != nil {
+		return err
+	}
+	defer stored.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, stored)
+	if errors.Is(err, journal.ErrDamaged) {
+		// Not whole: the sender's next try stores it anew.
+		return errors.Join(err, h.journal.DeletePart(ctx, journal.Lane(l.kind), id))
+	}
+	if err == nil && (uint64(size) != want.GetSize() || !bytes.Equal(sum.Sum(nil), want.GetDigest())) {
+		return differs()
+	}
+	return err
+}
+
+func differs() *rpc.Refusal {
+	return refusal([]rpc.Violation{violation("part", "DIGEST_MISMATCH",
+		"届いた内容が SHA-256 または申告した大きさと一致しません。送り直してください。",
+		"The bytes do not match their SHA-256 or announced size. Send them again.")})
 }
 
 // partReader is the bytes of an upload; it fails at the end when they are not
 // those that were announced.
 type partReader struct {
+	hub    *Hub
+	from   nodeID
 	stream pb.HubService_UploadPartServer
 	rest   []byte
 	want   *pb.Part
@@ -213,14 +288,15 @@ func (r *partReader) Read(p []byte) (int, error) {
 		in, err := r.stream.Recv()
 		if errors.Is(err, io.EOF) {
 			if r.size != r.want.GetSize() || !bytes.Equal(r.hash.Sum(nil), r.want.GetDigest()) {
-				return 0, r.fail(refusal([]rpc.Violation{violation("part", "DIGEST_MISMATCH",
-					"届いた内容が SHA-256 と一致しません。送り直してください。",
-					"The bytes do not match their SHA-256. Send them again.")}))
+				return 0, r.fail(differs())
 			}
 			return 0, io.EOF
 		}
 		if err != nil {
 			return 0, r.fail(err)
+		}
+		if _, ok := r.hub.directory().signingKey(r.from); !ok {
+			return 0, r.fail(notEnrolled()) // revoked since the call began
 		}
 		r.rest = in.GetData()
 	}
@@ -228,8 +304,7 @@ func (r *partReader) Read(p []byte) (int, error) {
 	r.rest = r.rest[n:]
 	r.size += uint64(n)
 	if r.size > r.want.GetSize() {
-		return 0, r.fail(refusal([]rpc.Violation{violation("part", "DIGEST_MISMATCH",
-			"届いた内容が申告より大きいです。送り直してください。", "More bytes came than announced. Send them again.")}))
+		return 0, r.fail(differs())
 	}
 	r.hash.Write(p[:n])
 	return n, nil
@@ -266,6 +341,9 @@ func (h *Hub) DownloadPart(req *pb.DownloadPartRequest, stream pb.HubService_Dow
 	defer in.Close()
 	for buf := make([]byte, 256<<10); ; {
 		n, err := io.ReadFull(in, buf)
+		if _, ok := h.directory().signingKey(from.id); !ok {
+			return notEnrolled() // revoked since the call began
+		}
 		if n > 0 {
 			if err := stream.Send(&pb.DownloadPartResponse{Data: buf[:n]}); err != nil {
 				return err

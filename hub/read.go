@@ -14,6 +14,7 @@ import (
 
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 )
 
@@ -74,10 +75,13 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 	if copyFor(a.GetPlan(), from.id.member) == nil || string(a.GetPayloadDigest()) != string(r.GetPayloadDigest()) {
 		return nil, notFound()
 	}
+	if err := h.roomForReaction(ctx, l, r.GetReportId(), from.id); err != nil {
+		return nil, err
+	}
 	digest := sha256.Sum256(req.GetReceipt().GetPayload())
 	record := &pb.ReceiptRecord{
 		ReportId: r.GetReportId(), Member: from.id.member, Node: from.id.number, State: r.GetState(),
-		RecordTime: timestamppb.Now(), Receipt: req.GetReceipt(),
+		RecordTime: timestamppb.Now(), Receipt: seal.Only(req.GetReceipt(), from.key),
 	}
 	if err := h.appendReceipt(ctx, l, record, "acknowledged-"+hex.EncodeToString(digest[:8])); err != nil {
 		return nil, unavailable("record reaction", err)
@@ -86,6 +90,26 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 		return nil, unavailable("make reaction durable", err)
 	}
 	return &pb.AcknowledgeReportResponse{}, nil
+}
+
+// maxReactions bounds the reactions of one node to one report.
+const maxReactions = 50
+
+func (h *Hub) roomForReaction(ctx context.Context, l *lane, report string, node nodeID) error {
+	n := 0
+	err := h.journal.Match(ctx, l.receipts, fmt.Sprintf("%s.%s.%d.*", report, node.member, node.number), func(journal.Record) error {
+		n++
+		return nil
+	})
+	if err != nil {
+		return unavailable("count reactions", err)
+	}
+	if n >= maxReactions {
+		return rpc.Refuse(codes.ResourceExhausted, "REACTIONS_TOO_MANY", "receipt",
+			"この報告への応答が多すぎます。続きは電話などで連絡してください。",
+			"There are too many reactions to this report. Use another channel.")
+	}
+	return nil
 }
 
 // ListReceipts tells the source of a report, and nobody else, how far each
@@ -164,11 +188,13 @@ func pageOf(all []*pb.Member, size uint32, token string) (page []*pb.Member, nex
 	if size == 0 || size > 500 {
 		size = 500
 	}
+	bytes := 0 // a page fits into one message
 	for _, m := range all {
 		if strings.Compare(m.GetId(), token) <= 0 {
 			continue
 		}
-		if len(page) == int(size) {
+		bytes += proto.Size(m)
+		if len(page) == int(size) || (len(page) > 0 && bytes > 2<<20) {
 			return page, page[len(page)-1].GetId()
 		}
 		page = append(page, m)

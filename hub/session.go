@@ -15,9 +15,13 @@ import (
 	pb "minato.example/proto/minato/v1"
 )
 
+// maxReceipt bounds a delivery receipt, in bytes.
+const maxReceipt = 4 << 10
+
 const (
-	queueLength      = 256 // records a session may lag before it reads the journal itself
-	window           = 64  // deliveries a node may leave unconfirmed
+	queueLength      = 256     // records a session may lag before it reads the journal itself
+	window           = 64      // deliveries a node may leave unconfirmed
+	windowBytes      = 4 << 20 // and bytes of them
 	heartbeatEvery   = 5 * time.Second
 	silenceAllowed   = 6 * heartbeatEvery
 	confirmWithin    = 2 * time.Minute // a node may have to fetch 64 MiB of parts first
@@ -50,6 +54,12 @@ type session struct {
 	position    uint64 // everything of the journal up to here has been sent
 	sequence    uint64 // deliveries sent since the node joined
 	outstanding []*sent
+	unconfirmed int // bytes of outstanding
+}
+
+// full says that the node has enough to confirm.
+func (s *session) full() bool {
+	return len(s.outstanding) >= window || s.unconfirmed >= windowBytes
 }
 
 // sent is a delivery that the node has not confirmed, or one behind such.
@@ -60,12 +70,14 @@ type sent struct {
 	digest    []byte
 	time      time.Time
 	confirmed bool
+	size      int
 }
 
 var (
 	errReplaced = errors.New("the node opened another session")
 	errRevoked  = errors.New("the member has been revoked")
 	errSilent   = errors.New("the node does not confirm")
+	errFlood    = errors.New("the node sends more receipts than it got deliveries")
 )
 
 // newSession makes a session for a node; run serves it.
@@ -97,10 +109,9 @@ func (h *Hub) closeSessions(member string, why error) {
 	}
 }
 
-// run serves the session until ctx ends, the node falls silent, or the member
+// run serves a registered session until ctx ends, the node falls silent, or the member
 // is revoked.
 func (h *Hub) run(ctx context.Context, s *session) error {
-	s.lane.register(s)
 	defer func() {
 		s.lane.detach(s)
 		s.lane.mu.Lock()
@@ -196,7 +207,7 @@ func (h *Hub) catchUp(ctx context.Context, s *session, beat <-chan time.Time) er
 // sent.
 func (h *Hub) awaitWindow(ctx context.Context, s *session, beat <-chan time.Time) error {
 	for {
-		if len(s.outstanding) < window && len(s.receipts) == 0 && len(beat) == 0 {
+		if !s.full() && len(s.receipts) == 0 && len(beat) == 0 {
 			return ctx.Err()
 		}
 		select {
@@ -218,7 +229,7 @@ func (h *Hub) awaitWindow(ctx context.Context, s *session, beat <-chan time.Time
 func (h *Hub) follow(ctx context.Context, s *session, beat <-chan time.Time) error {
 	for {
 		in := s.queue
-		if len(s.outstanding) >= window {
+		if s.full() {
 			in = nil
 		}
 		select {
@@ -260,7 +271,9 @@ func (h *Hub) send(ctx context.Context, s *session, r routed) error {
 	s.position = r.position
 	s.outstanding = append(s.outstanding, &sent{
 		position: r.position, sequence: s.sequence, report: r.accepted.GetReportId(), digest: r.accepted.GetPayloadDigest(), time: time.Now(),
+		size: len(r.accepted.GetEnvelope().GetPayload()),
 	})
+	s.unconfirmed += len(r.accepted.GetEnvelope().GetPayload())
 	return h.enqueue(ctx, s.lane, receiptJob{record: &pb.ReceiptRecord{
 		ReportId: r.accepted.GetReportId(), Member: s.node.member, Node: s.node.number,
 		State: pb.ReceiptState_RECEIPT_STATE_SENT, RecordTime: timestamppb.Now(),
@@ -291,8 +304,7 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	}
 	r, err := openReceipt(env, key, s.node)
 	if err != nil {
-		h.log.WarnContext(ctx, "receipt refused", "member", s.node.member, "node", s.node.number, "err", err)
-		return nil
+		return fmt.Errorf("receipt refused: %w", err) // no node of ours sends such
 	}
 	var of *sent
 	for _, o := range s.outstanding {
@@ -316,11 +328,12 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	of.confirmed = true
 	job := receiptJob{record: &pb.ReceiptRecord{
 		ReportId: r.GetReportId(), Member: s.node.member, Node: s.node.number, State: r.GetState(),
-		RecordTime: timestamppb.Now(), Receipt: env,
+		RecordTime: timestamppb.Now(), Receipt: seal.Only(env, key),
 	}, suffix: suffix}
 	for len(s.outstanding) > 0 && s.outstanding[0].confirmed {
 		job.node = s.node
 		job.cursor = &pb.Cursor{Position: s.outstanding[0].position, DeliverySequence: s.outstanding[0].sequence}
+		s.unconfirmed -= s.outstanding[0].size
 		s.outstanding = s.outstanding[1:]
 	}
 	return h.enqueue(ctx, s.lane, job)
@@ -335,6 +348,9 @@ func openReceipt(env *pb.Envelope, key ed25519.PublicKey, node nodeID) (*pb.Deli
 	r := new(pb.DeliveryReceipt)
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, fmt.Errorf("malformed receipt: %w", err)
+	}
+	if len(payload) > maxReceipt || len(r.GetPerson()) > 200 || len(r.GetReason()) > 1000 {
+		return nil, errors.New("receipt too long")
 	}
 	if r.GetMember() != node.member || r.GetNode() != node.number {
 		return nil, errors.New("receipt of another node")
@@ -422,11 +438,17 @@ func (h *Hub) appendReceipt(ctx context.Context, l *lane, r *pb.ReceiptRecord, s
 		switch {
 		case err == nil || errors.As(err, &exists):
 			return nil
-		case !errors.Is(err, journal.ErrFull):
+		case errors.Is(err, journal.ErrTooLarge):
+			h.log.ErrorContext(ctx, "receipt too large, not recorded", "report", r.GetReportId(), "member", r.GetMember())
+			return nil
+		case errors.Is(err, journal.ErrFull) && r.GetState() == pb.ReceiptState_RECEIPT_STATE_SENT:
+			return nil // a convenience; what the node signs is the evidence
+		case !errors.Is(err, journal.ErrFull) && !errors.Is(err, journal.ErrUnknown):
 			return fmt.Errorf("record receipt: %w", err)
 		}
-		// Sessions wait until the administrator has made room.
-		h.log.ErrorContext(ctx, "journal full, receipts wait", "lane", l.kind)
+		// Sessions wait until the administrator has made room or the disk has
+		// answered; the same key again changes nothing.
+		h.log.ErrorContext(ctx, "receipts wait for the journal", "lane", l.kind, "err", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -31,7 +31,11 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	defer h.locks.lock("request/"+from.id.member+"/"+req.GetRequestId(), "case/"+s.report.GetCaseId())()
+	unlock, err := h.locks.lock(ctx, "request/"+from.id.member+"/"+req.GetRequestId(), "report/"+s.report.GetReportId(), "case/"+s.report.GetCaseId())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if first, err := h.earlier(ctx, s, from, req.GetRequestId()); first != nil || err != nil {
 		return h.answer(ctx, s.lane, first, err)
 	}
@@ -39,6 +43,9 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 		return nil, err
 	}
 	dir := h.directory()
+	if _, ok := dir.signingKey(from.id); !ok {
+		return nil, notEnrolled() // revoked since the call began
+	}
 	decided, bad := plan(s.report, from.id.member, dir)
 	if len(bad) > 0 {
 		return nil, refusal(bad)
@@ -50,7 +57,7 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	a := &pb.ReportAccepted{
 		Lane: s.lane.kind, ReportId: s.report.GetReportId(), CaseId: s.report.GetCaseId(), Sequence: s.report.GetSequence(),
 		Source: from.id.member, SourceName: from.name, SourceNode: from.id.number, RequestId: req.GetRequestId(),
-		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: req.GetEnvelope(), Parts: s.report.Parts(), Plan: decided,
+		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: s.envelope, Parts: s.report.Parts(), Plan: decided,
 		AcceptTime: timestamppb.New(time.Now()),
 	}
 	position, err := h.append(ctx, s.lane, a)
@@ -64,9 +71,18 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 		first, err := h.earlier(ctx, s, from, req.GetRequestId())
 		return h.answer(ctx, s.lane, first, err)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, journal.ErrUnknown):
 		// The record may be there all the same: its parts stay claimed, and
 		// the sender's retry finds it or appends it.
+		return nil, unavailable("append to journal", err)
+	case errors.Is(err, journal.ErrTooLarge):
+		release()
+		return nil, refusal([]rpc.Violation{violation("report", "REPORT_TOO_LARGE",
+			"報告と配布先を合わせると大きすぎます。本文を短くするか、長い内容を --attach で添えてください。",
+			"The report and its list of recipients are too large together. Shorten it, or attach long content (--attach).")})
+	case err != nil:
+		release()
 		return nil, unavailable("append to journal", err)
 	}
 	s.lane.index.add(position, a)
@@ -75,9 +91,10 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 
 // submission is an opened envelope.
 type submission struct {
-	lane   *lane
-	report *pb.Report
-	digest [sha256.Size]byte
+	lane     *lane
+	report   *pb.Report
+	envelope *pb.Envelope // nothing but what was verified
+	digest   [sha256.Size]byte
 }
 
 // open verifies the signature, parses the verified bytes and checks them.
@@ -116,12 +133,19 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 	if bad := check(r, l.kind, h.limits); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	return &submission{lane: l, report: r, digest: sha256.Sum256(payload)}, nil
+	return &submission{lane: l, report: r, envelope: seal.Only(req.GetEnvelope(), from.key), digest: sha256.Sum256(payload)}, nil
 }
 
 // earlier finds the report that was accepted under the same ids: the same
 // bytes get the first receipt again, other bytes are refused.
 func (h *Hub) earlier(ctx context.Context, s *submission, from *sender, request string) (*pb.ReportAccepted, error) {
+	for _, other := range h.lanes {
+		_, request := other.index.request(from.id.member, request)
+		_, report := other.index.report(s.report.GetReportId())
+		if other != s.lane && (request || report) {
+			return nil, idReused() // an id is one report for ever, drill or not
+		}
+	}
 	id, again := s.lane.index.request(from.id.member, request)
 	if !again {
 		id = s.report.GetReportId()
@@ -131,11 +155,15 @@ func (h *Hub) earlier(ctx context.Context, s *submission, from *sender, request 
 		return nil, nil
 	}
 	if e.source != from.id.member || e.digest != s.digest {
-		return nil, &rpc.Refusal{Code: codes.AlreadyExists, Reason: "ID_REUSED", Violations: []rpc.Violation{violation("report_id", "ID_REUSED",
-			"同じ ID で内容の異なる報告が既に受け付けられています。新しい ID で送り直すか、続報 (minato report update) にしてください。",
-			"Another report has been accepted under this id. Send it under a new id, or as an update (minato report update).")}}
+		return nil, idReused()
 	}
 	return h.read(ctx, s.lane, e.position)
+}
+
+func idReused() error {
+	return rpc.Refuse(codes.AlreadyExists, "ID_REUSED", "report_id",
+		"同じ ID で内容の異なる報告が既に受け付けられています。新しい ID で送り直すか、続報 (minato report update) にしてください。",
+		"Another report has been accepted under this id. Send it under a new id, or as an update (minato report update).")
 }
 
 // learn takes a report that the journal holds into the index.

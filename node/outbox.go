@@ -69,7 +69,7 @@ func (n *Node) sendNext(ctx context.Context, wait *backoff.ExponentialBackOff) (
 
 // hubReached lets what waits for the hub be tried at once.
 func (n *Node) hubReached(ctx context.Context) {
-	if err := n.store.retryNow(ctx); err != nil {
+	if err := n.store.retryNow(ctx); err != nil && ctx.Err() == nil {
 		n.log.WarnContext(ctx, "waiting reports not hurried", "err", err)
 	}
 	n.outgoing.signal()

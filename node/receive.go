@@ -272,7 +272,9 @@ func (n *Node) dialNATS() (*nats.Conn, error) {
 	conn, err := nats.Connect("tls://"+n.config.NATS,
 		nats.Secure(rpc.ClientTLS(n.id.root, n.id.cert.Load)), nats.TLSHandshakeFirst(), nats.NoReconnect(),
 		nats.CustomInboxPrefix("_INBOX."+n.id.member), nats.Timeout(10*time.Second),
-		nats.PingInterval(20*time.Second), nats.MaxPingsOutstanding(2))
+		nats.PingInterval(20*time.Second), nats.MaxPingsOutstanding(2),
+		// Without a handler the library writes to stderr.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { n.log.Info("NATS connection", "err", err) }))
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", n.config.NATS, err)
 	}

@@ -34,8 +34,10 @@ import (
 // The scripts drive this very test binary as `minato`: real processes with real
 // TLS, NATS, files and sockets. Beside the commands of testscript they have:
 //
-//	port MEMBER:ROLE[:COMMUNITY]...  make a hub, run it, and let members join: each
-//	                                 with a profile, a person `ciso` and a running node
+//	port [-still] MEMBER:ROLE[:COMMUNITY]...
+//	                                 make a hub, run it, and let members join: each
+//	                                 with a profile, a person `ciso` and a running node;
+//	                                 -still leaves all of them to be started
 //	join NAME MEMBER ROLE [COMMUNITY]...
 //	                                 let the node NAME of a member join
 //	profile NAME                     set the profile of a running node
@@ -50,6 +52,7 @@ import (
 //	                                 repeat it until it ends and answers like that
 //	exits CODE minato ARG...         run it; the exit code must be that
 //	wait_stdout NAME RE              wait until a process beside the script prints it
+//	ended NAME CODE                  wait until one has ended by itself with that code
 //	arrived [-exercise] [-any] [TITLE]...
 //	                                 wait until the inbox holds exactly these titles in
 //	                                 this order, or in any; PREFIX-1..9 stands for nine
@@ -71,6 +74,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"halt": command((*world).halt), "interrupt": command((*world).interrupt), "crash": command((*world).crash),
 	"at": command((*world).at), "connected": command((*world).connected),
 	"eventually": command((*world).eventually), "exits": command((*world).exits), "wait_stdout": command((*world).waitStdout),
+	"ended": command((*world).ended),
 	"arrived": command((*world).arrived), "flood": command((*world).flood), "flooded": command((*world).flooded),
 	"let": command((*world).let), "edit": command((*world).edit), "random": command((*world).random),
 	"keys": command((*world).keys), "screen": command((*world).screen),
@@ -167,7 +171,7 @@ func newWorld() (*world, error) {
 var nextListener atomic.Int32
 
 func freeAddress() (string, error) {
-	first := 20000 + os.Getpid()%1000*10
+	first := 20000 + os.Getpid()%100*100
 	for range 1000 {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+int(nextListener.Add(1))))
 		if l, err := net.Listen("tcp", addr); err == nil {
@@ -311,11 +315,15 @@ func (w *world) nodeDir(name string) string { return filepath.Join(w.dir, name) 
 // port makes a whole port of the members given as MEMBER:ROLE[:COMMUNITY] and
 // runs it.
 func (w *world) port(members ...string) error {
+	still := len(members) > 0 && members[0] == "-still"
+	if still {
+		members = members[1:]
+	}
 	made, err := ports.made(w, members)
 	if err != nil {
 		return err
 	}
-	if err := made.copyTo(w); err != nil {
+	if err := made.copyTo(w); err != nil || still {
 		return err
 	}
 	if err := w.start("hub"); err != nil {
@@ -556,6 +564,9 @@ func (w *world) end() error {
 	if hub != nil {
 		err = errors.Join(err, hub.terminate())
 	}
+	if w.flooding != nil {
+		_ = w.flooded() // what it runs has no node any more and ends at once
+	}
 	return errors.Join(err, os.RemoveAll(w.dir))
 }
 
@@ -678,6 +689,29 @@ func (w *world) waitStdout(args ...string) error {
 	}
 	_, err = io.WriteString(w.ts.Stdout(), out)
 	return err
+}
+
+func (w *world) ended(args ...string) error {
+	if len(args) != 2 {
+		return errArgs
+	}
+	want, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	p, err := w.take(args[0])
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("%s does not end", p.name), p.cmd.Process.Kill())
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != want {
+		return fmt.Errorf("%s ended with exit code %d, want %d\n%s", p.name, code, want, p.errs.String())
+	}
+	return nil
 }
 
 var series = regexp.MustCompile(`^(.+-)1\.\.(\d+)$`)

@@ -83,6 +83,7 @@ func startServer(ctx context.Context, cfg Config, dir string, limit int64) (*emb
 		MaxControlLine:             4096,
 		PingInterval:               30 * time.Second,
 		WriteDeadline:              5 * time.Second,
+		MaxPending:                 8 << 20,
 		AuthTimeout:                5,
 	}
 	if l := cfg.Listen; l != nil {
@@ -248,6 +249,9 @@ func (e *embedded) Check(c server.ClientAuthentication) bool {
 		e.log.Error("grant refused", "err", err)
 		return false
 	}
+	if e.connections(g.User) >= maxUserConns {
+		return false
+	}
 	c.RegisterUser(&server.User{
 		Username:           g.User,
 		Account:            e.members,
@@ -266,6 +270,22 @@ func (e *embedded) Check(c server.ClientAuthentication) bool {
 	}
 	e.users[c.GetID()] = g.User
 	return true
+}
+
+// maxUserConns bounds the connections of one user: a node has one, and leaves
+// some behind that the server has not noticed when its line breaks.
+const maxUserConns = 8
+
+// connections is how many connections a user has now.
+func (e *embedded) connections(user string) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, u := range e.users {
+		if u == user && e.srv.GetClient(id) != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // inProcess tells a connection over a pipe of this process from one over a

@@ -42,7 +42,9 @@ func DialHub(addr string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 // TLS 1.3 a server refuses a client's certificate when the client has ended its
 // own handshake already; what the client sent meanwhile can turn that refusal
 // into a mere reset, and a revoked node would take it for a passing fault.
-type patientCreds struct{ credentials.TransportCredentials }
+type patientCreds struct {
+	credentials.TransportCredentials
+}
 
 func (c patientCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)

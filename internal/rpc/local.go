@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	maxLocal      = 8 << 20 // bytes of one message on a local socket
+	maxLocal      = 64 << 20 // bytes of one message on a local socket
 	maxSocketPath = 107     // bytes; sockaddr_un of Linux, less its final NUL
 )
 

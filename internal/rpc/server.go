@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"minato.example/internal/ca"
@@ -28,6 +29,7 @@ const (
 	maxHeaders       = 16 << 10 // bytes
 	maxStreams       = 100      // calls at a time on one connection
 	maxStrangers     = 32       // calls without certificate at a time, on all connections
+	maxMember        = 300      // calls of one member at a time, on all its connections
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
 	unaryDeadline    = 10 * time.Second
@@ -73,10 +75,11 @@ type ServerOptions struct {
 // business. Streams in one direction end after 30 minutes.
 func NewServer(o ServerOptions) *grpc.Server {
 	d := &door{
-		log:    logger(o.Log),
-		access: o.Access,
-		admit:  o.Admit,
-		unary:  o.UnaryDeadline,
+		log:     logger(o.Log),
+		access:  o.Access,
+		admit:   o.Admit,
+		unary:   o.UnaryDeadline,
+		members: map[string]int{},
 	}
 	if d.unary == 0 {
 		d.unary = unaryDeadline
@@ -84,6 +87,7 @@ func NewServer(o ServerOptions) *grpc.Server {
 	d.server = grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(o.TLS)),
 		grpc.InTapHandle(d.tap),
+		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(d.callUnary),
 		grpc.StreamInterceptor(d.callStream),
 		grpc.MaxRecvMsgSize(maxReceive),
@@ -123,6 +127,27 @@ type door struct {
 	deadlinesOnce sync.Once
 
 	strangers atomic.Int32 // calls without certificate that run now
+
+	mu      sync.Mutex
+	members map[string]int // calls of each member that run now
+}
+
+// enterMember counts a call of a member until ctx ends.
+func (d *door) enterMember(ctx context.Context, member string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.members[member] >= maxMember {
+		return errBusy.GRPCStatus().Err()
+	}
+	d.members[member]++
+	context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.members[member]--; d.members[member] == 0 {
+			delete(d.members, member)
+		}
+	})
+	return nil
 }
 
 // tap runs when the headers of a call have come and before its body is read,
@@ -133,7 +158,11 @@ func (d *door) tap(ctx context.Context, info *tap.Info) (context.Context, error)
 	if err != nil {
 		return nil, Outside(err)
 	}
-	if _, known := PeerFrom(ctx); !known {
+	if p, known := PeerFrom(ctx); known {
+		if err := d.enterMember(ctx, p.Member); err != nil {
+			return nil, err
+		}
+	} else {
 		if d.strangers.Add(1) > maxStrangers {
 			d.strangers.Add(-1)
 			return nil, errBusy.GRPCStatus().Err()
@@ -263,8 +292,9 @@ func finish(ctx context.Context, log *slog.Logger, method string, err error) err
 // put beside one. The refusal's own text stays out of the log, for it may
 // quote what was sent.
 func beside(err error) error {
+	_, refusal := err.(interface{ GRPCStatus() *status.Status })
 	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
+	if refusal || !ok {
 		if _, refused := RefusalOf(err); refused {
 			return nil
 		}

@@ -70,6 +70,20 @@ func Verify(env *pb.Envelope, payloadType string, key ed25519.PublicKey) ([]byte
 	return nil, fmt.Errorf("%w with key %s", ErrSignature, id)
 }
 
+// Only is an envelope that Verify has accepted, with nothing but what was
+// verified: the payload and the signature of this key. What else came with it
+// goes no further.
+func Only(env *pb.Envelope, key ed25519.PublicKey) *pb.Envelope {
+	out := &pb.Envelope{PayloadType: env.GetPayloadType(), Payload: env.GetPayload()}
+	for _, s := range env.GetSignatures() {
+		if s.GetKeyId() == KeyID(key) && ed25519.Verify(key, PAE(out.GetPayloadType(), out.GetPayload()), s.GetSignature()) {
+			out.Signatures = []*pb.Signature{{KeyId: s.GetKeyId(), Signature: s.GetSignature()}}
+			break
+		}
+	}
+	return out
+}
+
 // KeyID names a key: the first 16 hexadecimal digits of its SHA-256.
 func KeyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
