@@ -50,8 +50,6 @@ func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.Directory
 	}
 	// What is appended comes into force, even when the caller has gone away.
 	ctx = context.WithoutCancel(ctx)
-	// From here on the caller cannot take it back halfway.
-	ctx = context.WithoutCancel(ctx)
 	position, err := h.writes.Append(ctx, journal.Directory, fmt.Sprintf("change.%d", dir.revision+1), data)
 	if err != nil {
 		return unavailable("append change of the directory", err)

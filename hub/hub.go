@@ -7,6 +7,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -14,6 +15,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -108,8 +110,10 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Hub, error) {
 // openDir reads the keys in the hub's directory.
 func (h *Hub) openDir() (err error) {
 	dir := h.config.Dir
-	if err := ca.CheckDir(dir); err != nil {
-		return err
+	for _, d := range []string{dir, filepath.Join(dir, "keys"), filepath.Join(dir, "jetstream")} {
+		if err := ca.CheckDir(d); err != nil {
+			return err
+		}
 	}
 	if h.ca, err = ca.Open(filepath.Join(dir, "ca")); err != nil {
 		return err
@@ -140,6 +144,9 @@ func (h *Hub) openJournal(ctx context.Context) error {
 		}
 	}
 	if h.journal, err = journal.Open(ctx, jc); err != nil {
+		if errors.Is(err, journal.ErrListen) {
+			err = cmp.Or(canListen("nats", h.config.NATS), err)
+		}
 		return err
 	}
 	h.writes = h.journal
@@ -168,7 +175,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.group, h.serving = errgroup.WithContext(ctx)
 	listener, err := net.Listen("tcp", h.config.Listen)
 	if err != nil {
-		return &ListenError{Addr: h.config.Listen, Err: err}
+		return &ListenError{Key: "listen", Addr: h.config.Listen, Err: err}
 	}
 	h.addr = listener.Addr()
 	admin, socket, err := rpc.LocalServer(adminSocket(h.config.Dir), h.log)
@@ -301,19 +308,31 @@ func (h *Hub) Close() error {
 
 func (h *Hub) directory() *directory { return h.dir.Load() }
 
+// canListen finds out why the server beneath could not, whose words are not for
+// people. It is not asked first: a second hub in one directory must hear of
+// the first one, not of the address that both have.
+func canListen(key, addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return &ListenError{Key: key, Addr: addr, Err: err}
+	}
+	return l.Close()
+}
+
 // ListenError is an address that cannot be listened on.
 type ListenError struct {
+	Key  string // of hub.toml
 	Addr string
 	Err  error
 }
 
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("cannot listen on %s (%v). Another program may use the port: change `listen` in hub.toml, or stop it.", e.Addr, e.Err)
+	return fmt.Sprintf("cannot listen on %s (%v). Another program may use the port: change `%s` in hub.toml, or stop it.", e.Addr, e.Err, e.Key)
 }
 
 // Japanese is the message for people.
 func (e *ListenError) Japanese() string {
-	return fmt.Sprintf("%s で待ち受けできません (%v)。ほかのプログラムが使っていれば止めるか、hub.toml の listen を変えてください。", e.Addr, e.Err)
+	return fmt.Sprintf("%s で待ち受けできません (%v)。ほかのプログラムが使っていれば止めるか、hub.toml の %s を変えてください。", e.Addr, e.Err, e.Key)
 }
 
 func (e *ListenError) Unwrap() error { return e.Err }

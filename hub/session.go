@@ -26,7 +26,8 @@ const (
 	silenceAllowed   = 6 * heartbeatEvery
 	confirmWithin    = 2 * time.Minute // a node may have to fetch 64 MiB of parts first
 	cursorEvery      = 250 * time.Millisecond
-	fullRetry        = 5 * time.Second
+	fullRetry        = time.Second
+	junkAllowed      = window // receipts that mean nothing, before the session ends
 	receiptsAtATime  = 2 * window
 	cursorLagAllowed = 1000 // records an idle node's cursor may lag behind
 )
@@ -55,6 +56,7 @@ type session struct {
 	sequence    uint64 // deliveries sent since the node joined
 	outstanding []*sent
 	unconfirmed int // bytes of outstanding
+	junk        int // receipts refused
 }
 
 // full says that the node has enough to confirm.
@@ -304,7 +306,14 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	}
 	r, err := openReceipt(env, key, s.node)
 	if err != nil {
-		return fmt.Errorf("receipt refused: %w", err) // no node of ours sends such
+		// Logged once: it comes at line rate from a node that means harm.
+		if s.junk++; s.junk == 1 {
+			h.log.WarnContext(ctx, "receipt refused", "member", s.node.member, "node", s.node.number, "err", err)
+		}
+		if s.junk > junkAllowed {
+			return errFlood
+		}
+		return nil
 	}
 	var of *sent
 	for _, o := range s.outstanding {
@@ -394,11 +403,16 @@ func (h *Hub) record(ctx context.Context, l *lane) error {
 			if err != nil {
 				return err
 			}
-			if err := h.writes.Put(ctx, l.cursors, cursorKey(node), data); err != nil {
+			err = h.writes.Put(ctx, l.cursors, cursorKey(node), data)
+			if errors.Is(err, journal.ErrFull) || errors.Is(err, journal.ErrUnknown) {
+				h.log.ErrorContext(ctx, "cursors wait for the journal", "lane", l.kind, "err", err)
+				return nil // the next tick tries again; a lagging cursor costs a repeat
+			}
+			if err != nil {
 				return fmt.Errorf("move cursor: %w", err)
 			}
+			delete(moved, node)
 		}
-		clear(moved)
 		return nil
 	}
 	for {
@@ -410,8 +424,8 @@ func (h *Hub) record(ctx context.Context, l *lane) error {
 			return flush(last)
 		case job := <-l.records:
 			if job.record != nil {
-				if err := h.appendReceipt(ctx, l, job.record, job.suffix); err != nil {
-					return err
+				if err := h.insist(ctx, l, job.record, job.suffix); err != nil {
+					return ended(ctx, err)
 				}
 			}
 			if job.cursor != nil {
@@ -432,11 +446,22 @@ func (h *Hub) appendReceipt(ctx context.Context, l *lane, r *pb.ReceiptRecord, s
 		return err
 	}
 	key := fmt.Sprintf("%s.%s.%d.%s", r.GetReportId(), r.GetMember(), r.GetNode(), suffix)
+	_, err = h.writes.Append(ctx, l.receipts, key, data)
+	var exists *journal.ExistsError
+	if errors.As(err, &exists) {
+		return nil
+	}
+	return err
+}
+
+// insist appends a receipt until it is there: sessions wait until the
+// administrator has made room or the disk has answered. The same key again
+// changes nothing.
+func (h *Hub) insist(ctx context.Context, l *lane, r *pb.ReceiptRecord, suffix string) error {
 	for {
-		_, err = h.writes.Append(ctx, l.receipts, key, data)
-		var exists *journal.ExistsError
+		err := h.appendReceipt(ctx, l, r, suffix)
 		switch {
-		case err == nil || errors.As(err, &exists):
+		case err == nil:
 			return nil
 		case errors.Is(err, journal.ErrTooLarge):
 			h.log.ErrorContext(ctx, "receipt too large, not recorded", "report", r.GetReportId(), "member", r.GetMember())
@@ -446,8 +471,6 @@ func (h *Hub) appendReceipt(ctx context.Context, l *lane, r *pb.ReceiptRecord, s
 		case !errors.Is(err, journal.ErrFull) && !errors.Is(err, journal.ErrUnknown):
 			return fmt.Errorf("record receipt: %w", err)
 		}
-		// Sessions wait until the administrator has made room or the disk has
-		// answered; the same key again changes nothing.
 		h.log.ErrorContext(ctx, "receipts wait for the journal", "lane", l.kind, "err", err)
 		select {
 		case <-ctx.Done():

@@ -463,6 +463,23 @@ func TestAForgedReceiptConfirmsNothing(t *testing.T) {
 	}
 }
 
+func TestANodeThatSendsNothingButJunkLosesItsSessionAndNoReport(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, nil)
+	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
+	s := b.open(t, pb.Lane_LANE_LIVE, viaGRPC)
+	s.heartbeat()
+	for range junkAllowed + 1 {
+		require.NoError(t, s.tell(&pb.Envelope{Payload: []byte("junk")}))
+	}
+	requireReason(t, s.end(), "SESSION_ENDED")
+	r := firstReport("b")
+	_, err := a.submit(r, newID())
+	require.NoError(t, err)
+	s = b.open(t, pb.Lane_LANE_LIVE, viaGRPC)
+	require.Equal(t, r.GetReportId(), s.delivery().GetReportId())
+}
+
 func TestARejectedDeliveryMovesOnAndTheSourceHearsOfIt(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, nil)

@@ -347,10 +347,16 @@ func TestAnExerciseAndALiveReportNeverMeet(t *testing.T) {
 	a.dial()
 	b.dial()
 	check()
-	// The same ids are free in the other lane, and its report comes alone.
+	// An id is one report for ever, drill or not.
 	real := proto.CloneOf(r)
 	real.Lane = pb.Lane_LANE_LIVE
+	_, err = a.submit(real, newID())
+	requireReason(t, err, "ID_REUSED")
+	real.ReportId = newID()
 	_, err = a.submit(real, request)
+	requireReason(t, err, "ID_REUSED")
+	// A real report comes alone.
+	_, err = a.submit(real, newID())
 	require.NoError(t, err)
 	require.Empty(t, live.rest())
 	live = b.open(t, pb.Lane_LANE_LIVE, viaNATS)

@@ -63,7 +63,8 @@ func ExampleClient() {
 		log.Fatal(err)
 	}
 	item, err := client.Publish(context.Background(), &pb.Report{
-		Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Recipients: []*pb.Recipient{{Member: "terminal-b"}},
+		Lane: pb.Lane_LANE_LIVE,
+		Tlp:  pb.TlpLabel_TLP_LABEL_AMBER, Recipients: []*pb.Recipient{{Member: "terminal-b"}},
 		Title: "不審な通信", Summary: "198.51.100.7 への通信を検知した。",
 		AttackTechnical: &pb.AttackTechnical{StixBundle: part},
 	}, 30*time.Second)
@@ -96,7 +97,7 @@ func TestClientReadsTheInboxUntilItsCallerHasEnough(t *testing.T) {
 	require.NoError(t, err)
 	defer b.Close()
 	for i := range 3 {
-		item, err := a.Publish(t.Context(), &pb.Report{Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: fmt.Sprint(i), Summary: "概要"}, 30*time.Second)
+		item, err := a.Publish(t.Context(), &pb.Report{Lane: pb.Lane_LANE_LIVE, Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: fmt.Sprint(i), Summary: "概要"}, 30*time.Second)
 		require.NoError(t, err)
 		require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, item.GetState(), "%v", item)
 	}

@@ -64,7 +64,7 @@ func (n *runningNode) publish(t testing.TB, r *pb.Report) string {
 }
 
 func draft(title string, parts ...*pb.Part) *pb.Report {
-	return &pb.Report{Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: title, Summary: "概要", Attachments: parts}
+	return &pb.Report{Lane: pb.Lane_LANE_LIVE, Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: title, Summary: "概要", Attachments: parts}
 }
 
 func memberProfile() *pb.Profile {
@@ -292,6 +292,12 @@ func (h *fakeHub) throughOneDay(t *testing.T, call string, refused bool) {
 			return met
 		}, "%s is called", call)
 	}
+	if refused { // a refusal that does not reach the node is tried again
+		eventually(t, func() bool {
+			c, err := n.store.counts(t.Context())
+			return err == nil && (c.refused > 0 || call != callSubmit && call != callUpload) && (c.receipts == 0 || call != callReact)
+		}, "the refusal is kept")
+	}
 	n.end()
 	n = h.run(t, dir)
 	eventually(t, func() bool { return n.has(liveLane, second) && h.atRest(n) }, "all settles after a restart")
@@ -435,13 +441,18 @@ func TestUnsoundDeliveriesAreRejectedAndNotShown(t *testing.T) {
 	_, stranger, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	h := newFakeHub(t, GRPC)
+	h.silent = time.Minute
 	dir := h.join(t)
 	n := h.run(t, dir)
+	eventually(t, func() bool { return len((*n.signers.Load())["terminal-b"]) == 1 }, "the directory is there")
 	labelled := func(label pb.TlpLabel) *pb.Report {
 		r := incoming(t, liveLane, "表示")
 		r.Tlp = label
 		return r
 	}
+	tooSmall, swapped := h.atHub("more than announced"), h.atHub("as announced")
+	tooSmall.Size = 3
+	h.see(func() { h.parts[string(swapped.GetDigest())] = []byte("as pretended") })
 	asDrill := incoming(t, exerciseLane, "訓練")
 	asDrill.Lane = liveLane // deliver puts it into the live session
 	unsound := []string{
@@ -474,6 +485,12 @@ func TestUnsoundDeliveriesAreRejectedAndNotShown(t *testing.T) {
 		h.deliver(t, labelled(6)),
 		h.deliver(t, labelled(256+pb.TlpLabel_TLP_LABEL_CLEAR)),
 		h.deliver(t, labelled(pb.TlpLabel_TLP_LABEL_RED)),
+		h.deliver(t, incoming(t, liveLane, "他人の署名"), func(d *pb.Delivery) {
+			d.Envelope = seal.Sign(stranger, seal.LiveReportType, d.Envelope.Payload)
+			d.SourceKey = stranger.Public().(ed25519.PublicKey)
+		}),
+		h.deliver(t, incoming(t, liveLane, "添付の大きさ", tooSmall)),
+		h.deliver(t, incoming(t, liveLane, "添付の中身", swapped)),
 	}
 	h.see(func() { // what deliver named may have been altered
 		for i, d := range h.lanes[liveLane].deliveries {
@@ -499,6 +516,24 @@ func TestUnsoundDeliveriesAreRejectedAndNotShown(t *testing.T) {
 	}
 	n.end()
 	requireKept(t, h, dir, nil, unsound...)
+}
+
+func TestAKeyThatTheNodeHasYetToHearOfIsNoReasonToReject(t *testing.T) {
+	h := newFakeHub(t, GRPC)
+	dir := h.join(t)
+	n := h.run(t, dir)
+	eventually(t, func() bool { return len((*n.signers.Load())["terminal-b"]) == 1 }, "the directory is there")
+	_, second, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	h.see(func() { h.second = second })
+	h.fail(callMembers, lostOnTheWay, answerLost)
+	id := h.deliver(t, incoming(t, liveLane, "二台目から"), func(d *pb.Delivery) {
+		d.Envelope = seal.Sign(second, seal.LiveReportType, d.Envelope.Payload)
+		d.SourceKey = second.Public().(ed25519.PublicKey)
+	})
+	eventually(t, func() bool { return n.has(liveLane, id) && h.atRest(n) }, "it arrives when the directory can be read")
+	n.end()
+	requireKept(t, h, dir, nil)
 }
 
 func TestAGapOrAWrongNumberOpensTheSessionAgain(t *testing.T) {
@@ -592,7 +627,7 @@ func TestSilentHubIsNoticed(t *testing.T) {
 			log := newLog()
 			dir := h.join(t)
 			n := h.run(t, dir, log.logger())
-			eventually(t, func() bool { return log.contains("sessions ended", "the hub is silent") }, "the silence is noticed")
+			eventually(t, func() bool { return log.contains("session ended", "the hub is silent") }, "the silence is noticed")
 			id := h.deliver(t, incoming(t, liveLane, "沈黙の後"))
 			eventually(t, func() bool { return n.has(liveLane, id) && h.atRest(n) }, "the session is opened again")
 			n.end()
@@ -656,7 +691,7 @@ func TestAPartsNameIsNeverInTheLog(t *testing.T) {
 	p := h.atHub("more than announced")
 	p.Name, p.Size = "canary-of-a-file.txt", 3
 	h.deliver(t, incoming(t, liveLane, "canary-of-a-title", p))
-	eventually(t, func() bool { return log.contains("sessions ended", "fetch part") }, "the part does not fit")
+	eventually(t, func() bool { return log.contains("delivery rejected", "fetch part") }, "the part does not fit")
 	n.end()
 	require.NotContains(t, log.String(), "canary")
 }

@@ -74,6 +74,9 @@ type fakeHub struct {
 
 	ca     *ca.CA
 	key    ed25519.PrivateKey // signs receipts
+	source ed25519.PrivateKey // of terminal-b, which reports
+	second ed25519.PrivateKey // of its second node, where it has one
+	silent time.Duration      // how long this hub may say nothing over gRPC
 	addr   string
 	nats   *nats.Conn // nil without NATS
 	broker string     // its address
@@ -131,9 +134,11 @@ func newFakeHub(t testing.TB, transport Transport) *fakeHub {
 	require.NoError(t, err)
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
+	_, source, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &fakeHub{
-		ca: authority, key: key, ctx: ctx, issued: time.Now(), faults: map[string][]fault{}, taken: map[string]int{}, calls: map[string]int{},
+		ca: authority, key: key, source: source, silent: time.Second, ctx: ctx, issued: time.Now(), faults: map[string][]fault{}, taken: map[string]int{}, calls: map[string]int{},
 		parts: map[string][]byte{}, accepted: map[string][]byte{}, lanes: map[pb.Lane]*fakeLane{},
 	}
 	for _, lane := range lanes {
@@ -304,7 +309,7 @@ func (h *fakeHub) run(t testing.TB, dir string, log ...*slog.Logger) *runningNod
 	log = append(log, slog.New(slog.DiscardHandler))
 	n, err := Open(t.Context(), c, log[0])
 	require.NoError(t, err)
-	n.retry, n.within, n.silent = 5*time.Millisecond, time.Second, time.Second
+	n.retry, n.within, n.silent = 5*time.Millisecond, time.Second, h.silent
 	h.see(func() { h.node = n })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -326,14 +331,12 @@ func (h *fakeHub) run(t testing.TB, dir string, log ...*slog.Logger) *runningNod
 // delivery after it was signed.
 func (h *fakeHub) deliver(t testing.TB, r *pb.Report, alter ...func(*pb.Delivery)) string {
 	t.Helper()
-	_, source, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
 	payload, err := proto.Marshal(r)
 	require.NoError(t, err)
 	d := &pb.Delivery{
-		Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: seal.Sign(source, payloadType(r.GetLane()), payload),
+		Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: seal.Sign(h.source, payloadType(r.GetLane()), payload),
 		Source: "terminal-b", SourceName: "西ターミナル", AcceptTime: timestamppb.Now(), Copy: &pb.Copy{Member: "terminal-a", Named: true},
-		SourceKey: source.Public().(ed25519.PublicKey),
+		SourceKey: h.source.Public().(ed25519.PublicKey),
 	}
 	lane := r.GetLane()
 	for _, f := range alter {
@@ -508,7 +511,11 @@ func (h *fakeHub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (
 		defer h.mu.Unlock()
 		resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{Id: "terminal-a", Name: "東ターミナル", Profile: h.profile}}, NextPageToken: "terminal-a"}
 		if req.GetPageToken() != "" {
-			resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{Id: "terminal-b", Name: "西ターミナル"}}}
+			nodes := []*pb.Node{{Number: 1, SigningKey: h.source.Public().(ed25519.PublicKey)}}
+			if h.second != nil {
+				nodes = append(nodes, &pb.Node{Number: 2, SigningKey: h.second.Public().(ed25519.PublicKey)})
+			}
+			resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{Id: "terminal-b", Name: "西ターミナル", Nodes: nodes}}}
 		}
 		return nil
 	})
@@ -578,7 +585,9 @@ func (h *fakeHub) OpenSession(ctx context.Context, req *pb.OpenSessionRequest) (
 				h.broke("receipt over NATS: %v", err)
 				return
 			}
-			receipts <- env
+			if proto.Size(env) > 0 { // an empty one says that the node is there
+				receipts <- env
+			}
 		})
 		if err != nil {
 			return err

@@ -231,6 +231,9 @@ func (n *Node) awaitRecorded(ctx context.Context, receipt int64, wait time.Durat
 	for {
 		changed := n.settled.wait()
 		waits, err := n.store.receiptWaits(ctx, receipt)
+		if refusal, refused := n.refusedReactions.LoadAndDelete(receipt); refused {
+			return false, refusal.(*rpc.Refusal)
+		}
 		if err != nil || !waits {
 			return !waits, err
 		}

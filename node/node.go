@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"minato.example/internal/ca"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
 )
@@ -48,6 +50,10 @@ type Node struct {
 	state  state
 	ready  chan struct{}
 
+	refusedReactions sync.Map // id of the queued receipt -> *rpc.Refusal
+
+	signers atomic.Pointer[map[string][][]byte] // signing keys of each member
+
 	arrived  signal // something came into the inbox
 	settled  signal // something left the outbox or its queue of receipts
 	outgoing signal // something waits for the hub
@@ -57,18 +63,21 @@ var _ pb.NodeServiceServer = (*Node)(nil)
 
 // Open opens a node's directory: keys, store. It serves nothing. Only one
 // process may have it open.
-func Open(_ context.Context, c Config, log *slog.Logger) (*Node, error) {
+func Open(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
 	n := &Node{
 		config: c, log: log, retry: 200 * time.Millisecond, within: callTimeout, silent: grpcSilence, ready: make(chan struct{}),
 		arrived: newSignal(), settled: newSignal(), outgoing: newSignal(),
 	}
-	if err := n.open(); err != nil {
+	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
-func (n *Node) open() (err error) {
+func (n *Node) open(ctx context.Context) (err error) {
+	if err := ca.CheckDir(n.config.Dir); err != nil {
+		return err
+	}
 	if n.lock, err = lockDir(n.config.Dir); err != nil {
 		return err
 	}
@@ -82,6 +91,11 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.hub = pb.NewHubServiceClient(n.conn)
+	members, _, err := n.store.directory(ctx)
+	if err != nil {
+		return err
+	}
+	n.learnSigners(members)
 	return nil
 }
 
@@ -96,7 +110,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Serve(socket) })
 	g.Go(func() error { return n.send(gctx) })
-	g.Go(func() error { return n.receive(gctx) })
+	for _, lane := range lanes {
+		g.Go(func() error { return n.receive(gctx, lane) })
+	}
 	g.Go(func() error { return n.refresh(gctx) })
 	g.Go(func() error {
 		<-gctx.Done()
@@ -230,10 +246,11 @@ func (s *state) connected(lane pb.Lane) {
 	s.open[lane], s.reason = true, ""
 }
 
-func (s *state) disconnected(err error) {
+func (s *state) disconnected(lane pb.Lane, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open, s.reason = nil, fmt.Sprint(err)
+	delete(s.open, lane)
+	s.reason = fmt.Sprint(err)
 }
 
 // now reports whether the sessions of all lanes are open, or why not.

@@ -28,7 +28,10 @@ func (n *Node) send(ctx context.Context) error {
 		more := n.outgoing.wait()
 		sent, err := n.sendNext(ctx, wait)
 		if err != nil && ctx.Err() == nil {
-			return err // the store has failed
+			// A full or failing disk: the inbox goes on being shown.
+			n.log.ErrorContext(ctx, "outbox cannot be read or written", "err", err)
+			pause(ctx, wait.NextBackOff())
+			continue
 		}
 		if sent {
 			wait.Reset()
@@ -155,6 +158,8 @@ func final(err error) (*rpc.Refusal, bool) {
 	switch refusal.Code {
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.AlreadyExists, codes.PermissionDenied:
 		return refusal, true
+	case codes.ResourceExhausted:
+		return refusal, refusal.Reason == "REACTIONS_TOO_MANY" || refusal.Reason == "MESSAGE_TOO_LARGE"
 	}
 	return nil, false
 }
@@ -221,6 +226,9 @@ func (n *Node) sendReaction(ctx context.Context) (sent bool, err error) {
 			return false, nil
 		} else if ok {
 			n.log.WarnContext(ctx, "reaction refused by the hub", "report", out.reportID, "reason", refusal.Reason)
+		}
+		if refusal, ok := rpc.RefusalOf(err); ok {
+			n.refusedReactions.Store(out.id, refusal)
 		}
 	}
 	if err := n.store.markReceiptSent(ctx, out.id); err != nil {

@@ -102,6 +102,7 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 	if err := n.store.setDirectory(ctx, members, revision); err != nil {
 		return err
 	}
+	n.learnSigners(members)
 	own, _, err := n.store.profile(ctx)
 	if err != nil || proto.Size(own) > 0 {
 		return err
@@ -112,6 +113,17 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 		}
 	}
 	return nil
+}
+
+// learnSigners notes who signs with which key.
+func (n *Node) learnSigners(members []*pb.Member) {
+	signers := make(map[string][][]byte, len(members))
+	for _, m := range members {
+		for _, node := range m.GetNodes() {
+			signers[m.GetId()] = append(signers[m.GetId()], node.GetSigningKey())
+		}
+	}
+	n.signers.Store(&signers)
 }
 
 // ListPeers reads the directory: from the hub when it answers, else as it was

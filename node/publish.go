@@ -145,6 +145,11 @@ func (n *Node) complete(ctx context.Context, draft *pb.Report) (*pb.Report, erro
 	if draft == nil {
 		return nil, rpc.Refuse(codes.InvalidArgument, "REPORT_MISSING", "report", "報告がありません。", "The report is missing.")
 	}
+	if draft.GetLane() == pb.Lane_LANE_UNSPECIFIED {
+		// Never a default: a drill must not be published as real.
+		return nil, rpc.Refuse(codes.InvalidArgument, "LANE_MISSING", "lane",
+			"実 (LANE_LIVE) か訓練 (LANE_EXERCISE) を指定してください。", "Give LANE_LIVE or LANE_EXERCISE.")
+	}
 	profile, _, err := n.store.profile(ctx)
 	if err != nil {
 		return nil, err
@@ -197,9 +202,6 @@ func fillIdentity(r *pb.Report, p *pb.Profile) {
 // be fragmentary (guideline 2.1.3).
 func fillUnknown(r *pb.Report, now time.Time) {
 	unknown := pb.Certainty_CERTAINTY_UNKNOWN
-	if r.GetLane() == pb.Lane_LANE_UNSPECIFIED {
-		r.Lane = pb.Lane_LANE_LIVE
-	}
 	if r.GetReason() == pb.Reason_REASON_UNSPECIFIED {
 		r.Reason = pb.Reason_REASON_VOLUNTARY
 	}

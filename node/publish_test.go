@@ -64,7 +64,6 @@ func TestWhatTheAuthorLeavesOutComesFromTheProfileOrIsUnknown(t *testing.T) {
 	require.Len(t, r.GetReporter().GetContacts(), 4, "the contacts of every desk")
 	require.Equal(t, "東", r.GetPlace().GetTerminal())
 	require.Equal(t, pb.Certainty_CERTAINTY_PROBABLE, r.GetPlace().GetCertainty())
-	require.Equal(t, pb.Lane_LANE_LIVE, r.GetLane(), "nobody starts a drill by accident")
 	require.Equal(t, pb.Reason_REASON_VOLUNTARY, r.GetReason())
 	require.Equal(t, pb.RouteChoice_ROUTE_CHOICE_DIRECT, r.GetRouteChoice())
 	require.Equal(t, uint32(1), r.GetSequence())
@@ -87,7 +86,7 @@ func TestWhatTheAuthorLeavesOutComesFromTheProfileOrIsUnknown(t *testing.T) {
 }
 
 func TestALabelIsNeverFilledIn(t *testing.T) {
-	r, err := author(t).complete(t.Context(), &pb.Report{Title: "件名", Summary: "概要"})
+	r, err := author(t).complete(t.Context(), &pb.Report{Lane: pb.Lane_LANE_LIVE, Title: "件名", Summary: "概要"})
 	require.NoError(t, err)
 	require.Equal(t, pb.TlpLabel_TLP_LABEL_UNSPECIFIED, r.GetTlp())
 }
@@ -113,7 +112,7 @@ func TestNothingThatTheAuthorWroteIsOverwritten(t *testing.T) {
 	fields := full.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		one := new(pb.Report)
+		one := &pb.Report{Lane: pb.Lane_LANE_LIVE}
 		one.ProtoReflect().Set(f, full.ProtoReflect().Get(f))
 		r, err := n.complete(t.Context(), one)
 		require.NoError(t, err)
@@ -124,7 +123,7 @@ func TestNothingThatTheAuthorWroteIsOverwritten(t *testing.T) {
 		inner := full.ProtoReflect().Get(f).Message()
 		for j := range inner.Descriptor().Fields().Len() {
 			g := inner.Descriptor().Fields().Get(j)
-			part := new(pb.Report)
+			part := &pb.Report{Lane: pb.Lane_LANE_LIVE}
 			part.ProtoReflect().Mutable(f).Message().Set(g, inner.Get(g))
 			r, err := n.complete(t.Context(), part)
 			require.NoError(t, err)
@@ -226,7 +225,7 @@ func TestASecondReportOfTheSameNumberIsRefused(t *testing.T) {
 	requireBilingual(t, err, errDuplicate)
 }
 
-func TestAnOversizedReportIsRefusedBeforeTheOutbox(t *testing.T) {
+func TestWhatCannotBeSentIsRefusedBeforeTheOutbox(t *testing.T) {
 	n := author(t)
 	big := draft("大きい")
 	big.Response = strings.Repeat("x", 1<<20)
@@ -235,6 +234,10 @@ func TestAnOversizedReportIsRefusedBeforeTheOutbox(t *testing.T) {
 	require.True(t, ok, "%v", err)
 	require.Equal(t, codes.InvalidArgument, refusal.Code)
 	require.Equal(t, "REPORT_TOO_LARGE", refusal.Reason)
+	noLane := draft("区分")
+	noLane.Lane = pb.Lane_LANE_UNSPECIFIED
+	_, err = n.PublishReport(t.Context(), &pb.PublishReportRequest{Report: noLane})
+	require.ErrorContains(t, err, "LANE_EXERCISE", "a drill is never published as real by default")
 	_, err = n.PublishReport(t.Context(), &pb.PublishReportRequest{})
 	require.ErrorContains(t, err, "report is missing")
 	missing := draft("添付", &pb.Part{Digest: make([]byte, 32), Size: 1})

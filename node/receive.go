@@ -9,11 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -29,54 +28,48 @@ import (
 
 var lanes = []pb.Lane{pb.Lane_LANE_LIVE, pb.Lane_LANE_EXERCISE}
 
-// receive keeps one session in each lane for as long as ctx lasts.
-func (n *Node) receive(ctx context.Context) error {
+// receive keeps a session of one lane open for as long as ctx lasts. The lanes
+// share nothing, not even a connection: what stops a drill never stops a real
+// report.
+func (n *Node) receive(ctx context.Context, lane pb.Lane) error {
 	wait := newBackoff(n.retry)
 	for ctx.Err() == nil {
-		opened, err := n.receiveOnce(ctx)
+		begin := time.Now()
+		stored, err := n.receiveOnce(ctx, lane)
 		if ctx.Err() != nil {
 			break
 		}
-		if opened {
-			wait.Reset()
+		if stored > 0 || time.Since(begin) > steady {
+			wait.Reset() // it went forward; otherwise the waits grow
 		}
-		n.state.disconnected(err)
-		n.log.InfoContext(ctx, "sessions ended", "err", err)
+		n.state.disconnected(lane, err)
+		n.log.InfoContext(ctx, "session ended", "lane", lane, "err", err)
 		pause(ctx, wait.NextBackOff())
 	}
 	return nil
 }
 
-// receiveOnce opens the sessions and returns when one of them ends, and
-// whether any had been open.
-func (n *Node) receiveOnce(ctx context.Context) (opened bool, err error) {
+// steady is how long a session lives that is not one of a series of failures.
+const steady = 10 * time.Second
+
+// receiveOnce opens a session and returns when it ends, with the number of
+// deliveries confirmed.
+func (n *Node) receiveOnce(ctx context.Context, lane pb.Lane) (stored int, err error) {
 	open := n.openGRPC
 	if n.config.Transport == NATS {
 		conn, err := n.dialNATS()
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		defer conn.Close()
 		open = func(ctx context.Context, lane pb.Lane) (link, error) { return n.openNATS(ctx, conn, lane) }
 	}
-	var reached atomic.Bool
-	g, ctx := errgroup.WithContext(ctx)
-	for _, lane := range lanes {
-		g.Go(func() error {
-			l, err := open(ctx, lane)
-			if err != nil {
-				return err
-			}
-			defer l.close()
-			return n.session(ctx, lane, l, func() {
-				reached.Store(true)
-				n.state.connected(lane)
-				n.hubReached(ctx)
-			})
-		})
+	l, err := open(ctx, lane)
+	if err != nil {
+		return 0, err
 	}
-	err = g.Wait()
-	return reached.Load(), err
+	defer l.close()
+	return n.session(ctx, lane, l)
 }
 
 // link is one open session: what the hub says and the way to confirm.
@@ -89,44 +82,48 @@ type link interface {
 	close()
 }
 
+var errDigest = errors.New("the bytes of a part do not match their digest")
+
 var errGap = errors.New("a delivery is missing; the session is opened again")
 
 // session stores what comes and confirms what is stored. The first message is
 // a heartbeat with the number of the last delivery; from there on numbers go up
 // by one, or something was lost on the way and the session starts anew.
-func (n *Node) session(ctx context.Context, lane pb.Lane, l link, opened func()) error {
+func (n *Node) session(ctx context.Context, lane pb.Lane, l link) (stored int, err error) {
 	m, err := l.next(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if m.GetHeartbeat() == nil {
-		return errGap
+		return 0, errGap
 	}
 	last := m.GetHeartbeat().GetDeliverySequence()
-	opened()
+	n.state.connected(lane)
+	n.hubReached(ctx)
 	for {
 		m, err := l.next(ctx)
 		if err != nil {
-			return err
+			return stored, err
 		}
 		if m.GetHeartbeat() != nil {
 			if m.GetHeartbeat().GetDeliverySequence() != last {
-				return errGap
+				return stored, errGap
 			}
 			continue
 		}
 		d := m.GetDelivery()
 		if d.GetDeliverySequence() != last+1 {
-			return errGap
+			return stored, errGap
 		}
 		last++
 		env, err := n.accept(ctx, lane, d)
 		if err != nil {
-			return err
+			return stored, err
 		}
 		if err := l.confirm(env); err != nil {
-			return fmt.Errorf("confirm delivery: %w", err)
+			return stored, fmt.Errorf("confirm delivery: %w", err)
 		}
+		stored++
 	}
 }
 
@@ -139,14 +136,23 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
 	}
 	r, err := verify(lane, d)
+	if err == nil {
+		err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
+	}
+	var observables []stix.Observable
+	if err == nil {
+		observables, err = n.fetchParts(ctx, lane, d, r)
+		if err != nil && !errors.Is(err, errTooLarge) && !errors.Is(err, errDigest) {
+			return nil, err
+		}
+	}
+	if errors.Is(err, errUnchecked) {
+		return nil, err
+	}
 	if err != nil {
 		n.log.WarnContext(ctx, "delivery rejected", "report", d.GetReportId(), "err", err)
 		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
 		return n.signReceipt(receipt)
-	}
-	observables, err := n.fetchParts(ctx, lane, d, r)
-	if err != nil {
-		return nil, err
 	}
 	isNew, err := n.store.receive(ctx, lane, d, r, r.Parts(), observables)
 	if err != nil {
@@ -180,6 +186,28 @@ func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
 		return nil, errors.New("TLP:RED without a named person")
 	}
 	return r, nil
+}
+
+// errUnchecked is no verdict: the key may be one that the node has yet to hear
+// of, so the delivery comes again.
+var errUnchecked = errors.New("the directory cannot be read to check the source")
+
+// checkSource holds the key of a delivery against the port's directory: a hub
+// may not put its own key in the place of a member's. A source that is not in
+// the directory has left since; its reports stay what they were.
+func (n *Node) checkSource(ctx context.Context, source string, key []byte) error {
+	for _, fresh := range []bool{false, true} {
+		if fresh {
+			if err := n.fetchDirectory(ctx); err != nil {
+				return fmt.Errorf("%w: %w", errUnchecked, err)
+			}
+		}
+		keys, known := (*n.signers.Load())[source]
+		if slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) || (fresh && !known) {
+			return nil
+		}
+	}
+	return errors.New("the signature is not by a key of the source")
 }
 
 func payloadType(lane pb.Lane) string {
@@ -252,7 +280,7 @@ func (n *Node) fetchPart(ctx context.Context, lane pb.Lane, report string, p *pb
 		return err
 	}
 	if !bytes.Equal(got.GetDigest(), p.GetDigest()) {
-		return errors.New("the bytes do not match their digest")
+		return errDigest
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"halt": command((*world).halt), "interrupt": command((*world).interrupt), "crash": command((*world).crash),
 	"at": command((*world).at), "connected": command((*world).connected),
 	"eventually": command((*world).eventually), "exits": command((*world).exits), "wait_stdout": command((*world).waitStdout),
-	"ended": command((*world).ended),
+	"ended":   command((*world).ended),
 	"arrived": command((*world).arrived), "flood": command((*world).flood), "flooded": command((*world).flooded),
 	"let": command((*world).let), "edit": command((*world).edit), "random": command((*world).random),
 	"keys": command((*world).keys), "screen": command((*world).screen),
@@ -233,15 +233,25 @@ func (p *process) until(re *regexp.Regexp) (string, error) {
 
 // signal sends a signal and waits for the end.
 func (p *process) signal(s os.Signal) error {
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.cmd.Process.Signal(s); errors.Is(err, os.ErrProcessDone) {
+		<-p.done
+		return fmt.Errorf("%s has ended by itself: %v\n%s", p.name, p.err, tail(p.log()))
+	} else if err != nil {
 		return fmt.Errorf("signal %s: %w", p.name, err)
 	}
 	select {
 	case <-p.done:
 		return nil
 	case <-time.After(patience):
-		return fmt.Errorf("%s does not end on %v\n%s", p.name, s, tail(p.errs.String()))
+		return fmt.Errorf("%s does not end on %v\n%s", p.name, s, tail(p.log()))
 	}
+}
+
+// log is what the process has written to stderr.
+func (p *process) log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.errs.String()
 }
 
 func tail(log string) string {
@@ -522,7 +532,7 @@ func (w *world) finish(s os.Signal, args []string) error {
 // verdict is what to say of a process that was ended. Its stdout is that of
 // the script's command.
 func (p *process) verdict(want error) error {
-	log := p.errs.String()
+	log := p.log()
 	switch {
 	case strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:"):
 		return fmt.Errorf("%s: %s", p.name, log)
@@ -572,9 +582,9 @@ func (w *world) end() error {
 
 // terminate ends a process at the end of a script, and makes sure of it.
 func (p *process) terminate() error {
-	err := p.signal(syscall.SIGTERM)
-	if err != nil {
-		return errors.Join(err, p.cmd.Process.Kill())
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		p.cmd.Process.Kill()
+		return err
 	}
 	return p.verdict(nil)
 }
@@ -709,7 +719,7 @@ func (w *world) ended(args ...string) error {
 		return errors.Join(fmt.Errorf("%s does not end", p.name), p.cmd.Process.Kill())
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != want {
-		return fmt.Errorf("%s ended with exit code %d, want %d\n%s", p.name, code, want, p.errs.String())
+		return fmt.Errorf("%s ended with exit code %d, want %d\n%s", p.name, code, want, p.log())
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package journal
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,6 +19,20 @@ func receipts(b *testing.B, j *Journal, n int) {
 		_, err := j.Append(b.Context(), LiveReceipts, fmt.Sprintf("report-%d.member-%d.1", i/5, i%5), make([]byte, 300))
 		return err
 	})
+}
+
+func TestAKeyMatchesAFilterAsTheServerHasIt(t *testing.T) {
+	for _, c := range []struct {
+		filter, key string
+		want        bool
+	}{
+		{">", "a", true}, {">", "a.b.c", true}, {"a.>", "a", false}, {"a.>", "a.b", true}, {"a.>", "a.b.c", true}, {"a.>", "ab.c", false},
+		{"*", "a", true}, {"*", "a.b", false}, {"a.*", "a.b", true}, {"a.*", "a", false}, {"a.*", "a.b.c", false},
+		{"*.b.*", "a.b.c", true}, {"*.b.*", "a.c.c", false}, {"a.b", "a.b", true}, {"a.b", "a.bc", false}, {"*.*.>", "a.b", false}, {"*.*.>", "a.b.c", true},
+	} {
+		require.Equal(t, c.want, matches(strings.Split(c.filter, "."), c.key), "%s %s", c.filter, c.key)
+		require.Equal(t, c.want, server.SubjectsCollide(c.filter, c.key), "%s %s", c.filter, c.key)
+	}
 }
 
 // BenchmarkMatch finds the five receipts of one report among 100,000.

@@ -146,9 +146,7 @@ func TestAFailedFsyncIsReported(t *testing.T) {
 // The real server: after any append and sync, each of its files is as it was
 // when its last fsync began.
 func TestTheSyncCoversBlocksKeysMetaFilesAndFoldersOfTheServer(t *testing.T) {
-	cfg := testConfig(t.TempDir())
-	cfg.MaxBytes = 20 << 20 // small blocks
-	require.NoError(t, Create(t.Context(), cfg, []byte("founded")))
+	cfg := created(t)
 	j := opened(t, cfg)
 	f, synced := watched(cfg.Dir)
 	require.NoError(t, f.sync())
@@ -165,7 +163,7 @@ func TestTheSyncCoversBlocksKeysMetaFilesAndFoldersOfTheServer(t *testing.T) {
 
 	// Random data of more than a block: the server begins new ones.
 	var blocks, keys int
-	for i := range 25 {
+	for i := range 70 { // blocks have 8 MiB
 		_, err := j.Append(t.Context(), LiveReports, fmt.Sprintf("b-%d", i), random(256<<10))
 		require.NoError(t, err)
 		require.NoError(t, f.sync())
@@ -187,8 +185,8 @@ func TestTheSyncCoversBlocksKeysMetaFilesAndFoldersOfTheServer(t *testing.T) {
 			require.True(t, folder, "a new block's folder is synced: %v", got)
 		}
 	}
-	require.GreaterOrEqual(t, blocks, 25, "every append changed a block")
-	require.Greater(t, keys, 2, "new blocks have new keys")
+	require.GreaterOrEqual(t, blocks, 70, "every append changed a block")
+	require.GreaterOrEqual(t, keys, 2, "new blocks have new keys")
 	require.NoError(t, j.Close())
 
 	// Nothing of the store is outside of what is synced.

@@ -34,7 +34,8 @@ func TestARealIncidentArrivesByteForByteAtPortAuthorityAndMinistry(t *testing.T)
 	bundle := data(t, "stix", "samples", "port", "incident-a.json")
 	p := wholePort(t)
 	published := publishBundle(t, p, "terminal-a", bundle, &pb.Report{
-		Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Title: "ランサムウェア感染", Summary: "TOS サーバーでランサムウェア感染を検知した。",
+		Lane: pb.Lane_LANE_LIVE,
+		Tlp:  pb.TlpLabel_TLP_LABEL_AMBER, Title: "ランサムウェア感染", Summary: "TOS サーバーでランサムウェア感染を検知した。",
 		Recipients: []*pb.Recipient{{Member: "port-authority"}, {Member: "mlit"}},
 	})
 	for _, member := range []string{"port-authority", "mlit"} {
@@ -53,7 +54,8 @@ func TestIndicatorsArriveAtEveryPermittedOperator(t *testing.T) {
 	bundle := data(t, "stix", "samples", "echap", "stalkerware-a.json")
 	p := wholePort(t)
 	published := publishBundle(t, p, "terminal-a", bundle, &pb.Report{
-		Tlp: pb.TlpLabel_TLP_LABEL_GREEN, CommunityId: "operators", Title: "指標の共有", Summary: "公開情報から得た指標を共有する。",
+		Lane: pb.Lane_LANE_LIVE,
+		Tlp:  pb.TlpLabel_TLP_LABEL_GREEN, CommunityId: "operators", Title: "指標の共有", Summary: "公開情報から得た指標を共有する。",
 	})
 	values := indicatorValues(t, bundle)
 	require.Greater(t, len(values), 2000, "the bundle is made of 2,200 rows, some of which repeat")

@@ -22,7 +22,7 @@ import (
 
 const (
 	maxLocal      = 64 << 20 // bytes of one message on a local socket
-	maxSocketPath = 107     // bytes; sockaddr_un of Linux, less its final NUL
+	maxSocketPath = 107      // bytes; sockaddr_un of Linux, less its final NUL
 )
 
 // ErrRunning: another process serves the socket.

@@ -187,7 +187,7 @@ func (x *AddPartResponse) GetPart() *Part {
 // PublishReportRequest carries a report that may lack what the profile knows.
 type PublishReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At least tlp, title and summary. Ids, times, reporter and place are
+	// At least lane, tlp, title and summary. Ids, times, reporter and place are
 	// filled where they are missing; what is unknown is sent as UNKNOWN.
 	Report *Report `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
 	// How long to wait for the hub's answer; 0 does not wait.
