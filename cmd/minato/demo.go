@@ -153,14 +153,15 @@ func (a *app) tellDemo(p *porttest.Port, item *pb.OutboxItem, took time.Duration
 		}{"demo", demoPort, item.GetReport(), nodes})
 	}
 	lines := []Text{textf("ready demo port=%s (%.1f 秒)", "ready demo port=%s (%.1f s)", demoPort, took.Seconds())}
-	lines = append(lines, Text{"", ""}, Text{"参加している組織:", "Who is here:"})
+	lines = append(lines, Text{"", ""}, Text{"参加している組織。行を別の端末に貼ると、その組織として使えます:", "Who is here. Paste a line into another terminal to act as that organisation:"})
 	for _, m := range demoMembers {
-		lines = append(lines, textf("  %-16s %s", "  %-16s %s", m.ID, m.Name))
+		line := fmt.Sprintf("  export MINATO_NODE=%s   # %s", p.NodeDir(m.ID), m.Name)
+		lines = append(lines, Text{line, line})
 	}
 	id := shortID(item.GetReport())
 	lines = append(lines, Text{"", ""},
 		textf("東ふ頭ターミナルが TLP:AMBER の事案 %s を港湾管理者と国土交通省に報告しました。", "The first operator has reported incident %s, TLP:AMBER, to the port authority and the ministry.", id),
-		Text{"別の端末で、次のように打ってみてください:", "In another terminal, type:"},
+		Text{"たとえば、次のように打ってみてください:", "For example, type:"},
 		Text{"", ""},
 		Text{"  # 国土交通省には届いている", "  # the ministry has it"},
 		textf("  export MINATO_NODE=%s", "  export MINATO_NODE=%s", p.NodeDir("mlit")),
