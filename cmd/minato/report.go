@@ -124,12 +124,6 @@ func (f *reportFlags) report(a *app) (*pb.Report, error) {
 	} else if r.Lane == pb.Lane_LANE_UNSPECIFIED {
 		r.Lane = pb.Lane_LANE_LIVE
 	}
-	if r.Stage == pb.Stage_STAGE_UNSPECIFIED {
-		r.Stage = pb.Stage_STAGE_PRELIMINARY
-		if f.caseID != "" || r.CaseId != "" && r.Sequence != 1 {
-			r.Stage = pb.Stage_STAGE_FOLLOW_UP
-		}
-	}
 	return r, f.fill(a, r)
 }
 

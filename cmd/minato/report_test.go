@@ -309,7 +309,7 @@ func TestAnExerciseCannotFollowUpARealCase(t *testing.T) {
 	require.Contains(t, errs, "--exercise")
 	code, out, _ := n.minato(append(args, "--exercise")...)
 	require.Equal(t, exitDone, code)
-	require.Equal(t, pb.Stage_STAGE_FOLLOW_UP, n.published.GetStage())
+	require.Equal(t, caseID, n.published.GetCaseId(), "the node gives number and stage")
 	require.Contains(t, out, "【訓練】")
 }
 

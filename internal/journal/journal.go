@@ -29,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -89,7 +90,8 @@ type Journal struct {
 	tail    *tail
 	parts   []byte // key from which the keys of parts are derived
 	wake    map[Stream]*signal
-	lost    signal // raised when reads loses its connection, and answers with it
+	lost    signal                // raised when reads loses its connection, and answers with it
+	damage  atomic.Pointer[error] // the first that was found; final
 	closing chan struct{}
 	close   sync.Once
 	closed  error // result of Close
@@ -275,7 +277,8 @@ func Open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 }
 
 // Healthy returns nil while the journal can be relied on. After an error from
-// the disk it stays unhealthy until the process has been restarted.
+// the disk, or a record that could not be read, it stays unhealthy until the
+// process has been restarted.
 func (j *Journal) Healthy() error {
 	if j.isClosed() {
 		return ErrClosed
@@ -285,6 +288,20 @@ func (j *Journal) Healthy() error {
 	}
 	if err := j.server.healthy(); err != nil {
 		return broken(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	for name, s := range streams {
+		if s.kind != once {
+			continue
+		}
+		// A server that is slow to answer is not a broken one.
+		if c, err := j.contents(ctx, name, ""); err == nil && c.lacks(name) {
+			return j.unreadable(name)
+		}
+	}
+	if err := j.damage.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

@@ -50,12 +50,12 @@ func (j *Journal) Last(ctx context.Context, s Stream, key string) (Record, error
 	if err != nil {
 		return Record{}, err
 	}
-	if c.records == 0 {
+	if c.records == 0 && !c.lacks(s) {
 		return Record{}, ErrNotFound
 	}
 	r, err = j.get(ctx, s, request{LastFor: subject}) // it may be new
 	if errors.Is(err, ErrNotFound) {
-		return Record{}, unreadable(s)
+		return Record{}, j.unreadable(s)
 	}
 	return r, err
 }
@@ -82,7 +82,7 @@ func (j *Journal) Get(ctx context.Context, s Stream, seq uint64) (Record, error)
 	}
 	r, err = j.get(ctx, s, request{Seq: seq}) // it may be new
 	if errors.Is(err, ErrNotFound) {
-		return Record{}, unreadable(s)
+		return Record{}, j.unreadable(s)
 	}
 	return r, err
 }
@@ -99,6 +99,9 @@ type contents struct {
 	records uint64 // those that match the filter
 	all     uint64 // records of the stream
 }
+
+// lacks says that the server dropped records when it could not read a block.
+func (c contents) lacks(s Stream) bool { return streams[s].kind == once && c.all != c.last }
 
 // contents asks for the state of a stream, and counts the records of a subject
 // filter if there is one.
@@ -164,6 +167,9 @@ func (j *Journal) Match(ctx context.Context, s Stream, filter string, fn func(Re
 	if err != nil {
 		return err
 	}
+	if c.lacks(s) {
+		return j.unreadable(s)
+	}
 	if c.records > c.all/4 {
 		// The server reads straight on faster than it searches.
 		words := strings.Split(filter, ".")
@@ -178,7 +184,7 @@ func (j *Journal) Match(ctx context.Context, s Stream, filter string, fn func(Re
 	}
 	n, err := j.scan(ctx, s, subjects, c.last, c.records, fn)
 	if err == nil && n < c.records && streams[s].kind == once {
-		return unreadable(s)
+		return j.unreadable(s)
 	}
 	return err
 }
@@ -216,7 +222,7 @@ func (j *Journal) scan(ctx context.Context, s Stream, filter string, to, most ui
 		}
 		for _, r := range batch {
 			if r.Seq <= after {
-				return n, unreadable(s)
+				return n, j.unreadable(s)
 			}
 			if r.Seq > to {
 				return n, nil
@@ -237,8 +243,14 @@ func (j *Journal) scan(ctx context.Context, s Stream, filter string, to, most ui
 	return n, nil
 }
 
-func unreadable(s Stream) error {
-	return damaged(fmt.Sprintf("%s has a record that cannot be read", s), fmt.Sprintf("%s に読み出せない記録があります", s), nil)
+// unreadable is for records that are gone or changed. What the server took for
+// lost it may store anew under the same key, so nothing is appended any more.
+func (j *Journal) unreadable(s Stream) error {
+	err := damaged(fmt.Sprintf("%s has a record that cannot be read", s), fmt.Sprintf("%s に読み出せない記録があります", s), nil)
+	if streams[s].kind == once {
+		j.damage.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 // Read hands over the records behind after, in order, each once, and follows
@@ -275,7 +287,7 @@ func (j *Journal) follow(ctx context.Context, s Stream, after, to uint64, fn fun
 		if err == nil && len(batch) == 0 && kind == once {
 			// The server also passes over what it cannot read.
 			if after < known {
-				return unreadable(s)
+				return j.unreadable(s)
 			}
 			if known, err = j.Position(ctx, s); err == nil && after < known {
 				continue // new, or not readable: the next look tells
@@ -295,8 +307,10 @@ func (j *Journal) follow(ctx context.Context, s Stream, after, to uint64, fn fun
 		}
 		for _, r := range batch {
 			if r.Seq <= after || kind == once && r.Seq != after+1 {
-				return damaged(fmt.Sprintf("%s continues at %d behind %d", s, r.Seq, after),
+				err := damaged(fmt.Sprintf("%s continues at %d behind %d", s, r.Seq, after),
 					fmt.Sprintf("%s の %d 番の次が %d 番になっています", s, after, r.Seq), nil)
+				j.damage.CompareAndSwap(nil, &err)
+				return err
 			}
 			if to != 0 && r.Seq > to {
 				return nil // only where sequences have gaps

@@ -163,11 +163,20 @@ func door(opts *server.Options, l *Listen) error {
 // open lets members log in.
 func (e *embedded) open() { e.opened.Store(true) }
 
+// healthy asks the server about its store. Before that the server asks itself
+// within 1 ms whether it has started, and on a busy machine it may miss its own
+// answer: that says nothing and is asked again.
 func (e *embedded) healthy() error {
-	if h := e.srv.Healthz(&server.HealthzOptions{}); h.Status != "ok" {
-		return errors.New(h.Status + ": " + h.Error)
+	for end := time.Now().Add(answerTimeout); ; {
+		h := e.srv.Healthz(&server.HealthzOptions{})
+		if h.Status == "ok" {
+			return nil
+		}
+		if !strings.Contains(h.Error, "failed to be ready for connections") || time.Now().After(end) {
+			return errors.New(h.Status + ": " + h.Error)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	return nil
 }
 
 func (e *embedded) stop() {

@@ -216,7 +216,7 @@ func (s Stream) subject(key string) (string, error) {
 // returns its sequence. Of any number of racing calls for one key one wins;
 // the others get *ExistsError with the winner's sequence. The record is not
 // durable yet; see Durable. Errors: *ExistsError, ErrUnknown, ErrFull,
-// ErrTooLarge, ErrClosed, or the context's error when nothing was sent.
+// ErrTooLarge, ErrClosed, ErrDamaged, or the context's error when nothing was sent.
 //
 // Keys are words of [a-z0-9-], 1 to 64 each, at most 8, with dots between.
 func (j *Journal) Append(ctx context.Context, s Stream, key string, data []byte) (uint64, error) {
@@ -253,6 +253,9 @@ func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte
 	}
 	if j.isClosed() {
 		return 0, ErrClosed
+	}
+	if err := j.damage.Load(); err != nil {
+		return 0, *err
 	}
 	m := &nats.Msg{Subject: subject, Data: data}
 	if guarded {
@@ -293,7 +296,7 @@ func (j *Journal) publish(ctx context.Context, s Stream, key string, data []byte
 		return 0, fmt.Errorf("append to %s: %w: %s", s, ErrUnknown, e.Description)
 	case e.Err == storeFailed && e.Description == server.ErrMaxMsgsPerSubject.Error():
 		// The guard found no record of the key and the index says there is one.
-		return 0, unreadable(s)
+		return 0, j.unreadable(s)
 	case e.Err == noResources, e.Err == accountFull, e.Err == storeFailed && strings.HasPrefix(e.Description, "maximum "):
 		return 0, full(nil)
 	case e.Err == messageTooLarge:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"sync"
@@ -79,19 +80,21 @@ func Start(ctx context.Context, dir, port string, members []Member, log *slog.Lo
 
 // freeAddresses are two loopback addresses that nobody listens on now. They
 // are fixed before the hub starts, since tokens and node.toml carry them over
-// restarts.
+// restarts, and lie below the ports that outgoing connections are given, so
+// that none of those takes them meanwhile.
 func freeAddresses() (string, string, error) {
-	a, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
+	var free []string
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if free = append(free, l.Addr().String()); len(free) == 2 {
+			return free[0], free[1], nil
+		}
 	}
-	defer a.Close()
-	b, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer b.Close()
-	return a.Addr().String(), b.Addr().String(), nil
+	return "", "", errors.New("no free port from 20000 to 30000 on 127.0.0.1")
 }
 
 // HubDir is the hub's directory.
