@@ -365,18 +365,34 @@ func (j *Journal) get(ctx context.Context, s Stream, req request) (Record, error
 	return s.record(m)
 }
 
-// ask puts one question to the server.
+// ask puts one question to the server, again when the connection is lost.
 func (j *Journal) ask(ctx context.Context, s Stream, subject string, body []byte) (*nats.Msg, error) {
-	if j.isClosed() {
-		return nil, ErrClosed
-	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	m, err := j.reads.RequestWithContext(ctx, subject, body)
-	if err != nil {
-		return nil, j.readError(s, err)
+	for {
+		if j.isClosed() {
+			return nil, ErrClosed
+		}
+		lost := j.lost.next()
+		try, end := context.WithCancel(ctx)
+		go func() {
+			select {
+			case <-lost:
+				end()
+			case <-try.Done():
+			}
+		}()
+		m, err := j.reads.RequestWithContext(try, subject, body)
+		again := err != nil && try.Err() != nil && ctx.Err() == nil
+		end()
+		if again {
+			continue
+		}
+		if err != nil {
+			return nil, j.readError(s, err)
+		}
+		return m, nil
 	}
-	return m, nil
 }
 
 // fetch asks for the records behind a position. Empty: there are none that
