@@ -126,7 +126,7 @@ func (m *testMember) receiveNATS(b *testing.B, each func()) {
 		if proto.Unmarshal(msg.Data, sealed) != nil {
 			return
 		}
-		plain, err := seal.OpenMessage(key, id, toNode, sealed.GetCiphertext())
+		plain, err := seal.OpenMessage(key, id, seal.ToNode, sealed.GetCiphertext())
 		if err != nil || proto.Unmarshal(plain, said) != nil || said.GetDelivery() == nil {
 			return
 		}
@@ -134,7 +134,7 @@ func (m *testMember) receiveNATS(b *testing.B, each func()) {
 		if err != nil {
 			return
 		}
-		back, err := seal.SealMessage(key, id, toHub, receipt)
+		back, err := seal.SealMessage(key, id, seal.ToHub, receipt)
 		if err != nil {
 			return
 		}

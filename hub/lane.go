@@ -41,12 +41,9 @@ type lane struct {
 }
 
 func newLanes() map[pb.Lane]*lane {
-	lanes := map[pb.Lane]*lane{
-		pb.Lane_LANE_LIVE:     {payloadType: seal.LiveReportType},
-		pb.Lane_LANE_EXERCISE: {payloadType: seal.ExerciseReportType},
-	}
+	lanes := map[pb.Lane]*lane{pb.Lane_LANE_LIVE: {}, pb.Lane_LANE_EXERCISE: {}}
 	for kind, l := range lanes {
-		l.kind = kind
+		l.kind, l.payloadType = kind, seal.ReportType(kind)
 		l.reports, l.receipts, l.cursors = journal.Lane(kind).Reports(), journal.Lane(kind).Receipts(), journal.Lane(kind).Cursors()
 		l.index = newIndex()
 		l.parts = newPartShelf()

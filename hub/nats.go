@@ -72,17 +72,12 @@ type natsPipe struct {
 	heard   atomic.Int64 // Unix nanoseconds of the node's last word
 }
 
-const (
-	toNode = "to-node"
-	toHub  = "to-hub"
-)
-
 func (p *natsPipe) Send(_ context.Context, m *pb.SessionMessage) error {
 	plain, err := proto.Marshal(m)
 	if err != nil {
 		return err
 	}
-	sealed, err := seal.SealMessage(p.key, p.id, toNode, plain)
+	sealed, err := seal.SealMessage(p.key, p.id, seal.ToNode, plain)
 	if err != nil {
 		return err
 	}
@@ -143,7 +138,7 @@ func (f *fanout) receive(m *nats.Msg) {
 	if proto.Unmarshal(m.Data, sealed) != nil || sealed.GetSessionId() != p.id {
 		return
 	}
-	plain, err := seal.OpenMessage(p.key, p.id, toHub, sealed.GetCiphertext())
+	plain, err := seal.OpenMessage(p.key, p.id, seal.ToHub, sealed.GetCiphertext())
 	if err != nil || proto.Unmarshal(plain, env) != nil {
 		return
 	}

@@ -167,7 +167,7 @@ func (h *Hub) sweepParts(ctx context.Context) error {
 		for _, l := range h.lanes {
 			for _, id := range l.parts.takeUnclaimed(time.Now().Add(-unclaimedFor)) {
 				if err := h.journal.DeletePart(ctx, journal.Lane(l.kind), id); err != nil {
-					h.log.WarnContext(ctx, "unclaimed part not removed", "lane", l.kind, "err", err)
+					h.log.WarnContext(ctx, "unclaimed part not removed", "lane", l.kind.String(), "err", err)
 				}
 				l.parts.gone(id)
 			}

@@ -123,12 +123,12 @@ func (h *Hub) run(ctx context.Context, s *session) error {
 		s.lane.mu.Unlock()
 		s.cancel(nil)
 	}()
-	h.log.InfoContext(ctx, "session opened", "member", s.node.member, "node", s.node.number, "lane", s.lane.kind)
+	h.log.InfoContext(ctx, "session opened", "member", s.node.member, "node", s.node.number, "lane", s.lane.kind.String())
 	err := h.serve(ctx, s)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	h.log.InfoContext(ctx, "session closed", "member", s.node.member, "node", s.node.number, "lane", s.lane.kind, "err", err)
+	h.log.InfoContext(ctx, "session closed", "member", s.node.member, "node", s.node.number, "lane", s.lane.kind.String(), "err", err)
 	return err
 }
 
@@ -405,7 +405,7 @@ func (h *Hub) record(ctx context.Context, l *lane) error {
 			}
 			err = h.writes.Put(ctx, l.cursors, cursorKey(node), data)
 			if errors.Is(err, journal.ErrFull) || errors.Is(err, journal.ErrUnknown) {
-				h.log.ErrorContext(ctx, "cursors wait for the journal", "lane", l.kind, "err", err)
+				h.log.ErrorContext(ctx, "cursors wait for the journal", "lane", l.kind.String(), "err", err)
 				return nil // the next tick tries again; a lagging cursor costs a repeat
 			}
 			if err != nil {
@@ -471,7 +471,7 @@ func (h *Hub) insist(ctx context.Context, l *lane, r *pb.ReceiptRecord, suffix s
 		case !errors.Is(err, journal.ErrFull) && !errors.Is(err, journal.ErrUnknown):
 			return fmt.Errorf("record receipt: %w", err)
 		}
-		h.log.ErrorContext(ctx, "receipts wait for the journal", "lane", l.kind, "err", err)
+		h.log.ErrorContext(ctx, "receipts wait for the journal", "lane", l.kind.String(), "err", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -98,7 +98,7 @@ func viaNATS(t testing.TB, m *testMember, lane pb.Lane) *testSession {
 			t.Error("what came is no sealed message")
 			return
 		}
-		plain, err := seal.OpenMessage(key, s.id, toNode, sealed.GetCiphertext())
+		plain, err := seal.OpenMessage(key, s.id, seal.ToNode, sealed.GetCiphertext())
 		if err != nil || proto.Unmarshal(plain, said) != nil {
 			t.Error("what came does not open")
 			return
@@ -127,7 +127,7 @@ func (s *testSession) sealed(receipt *pb.Envelope) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	back, err := seal.SealMessage(s.key, s.id, toHub, plain)
+	back, err := seal.SealMessage(s.key, s.id, seal.ToHub, plain)
 	if err != nil {
 		return nil, err
 	}

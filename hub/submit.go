@@ -242,7 +242,7 @@ func (h *Hub) answer(ctx context.Context, l *lane, a *pb.ReportAccepted, err err
 	if err != nil {
 		return nil, fmt.Errorf("encode receipt: %w", err)
 	}
-	h.log.InfoContext(ctx, "report accepted", "report", a.GetReportId(), "lane", l.kind, "copies", len(a.GetPlan().GetCopies()))
+	h.log.InfoContext(ctx, "report accepted", "report", a.GetReportId(), "lane", l.kind.String(), "copies", len(a.GetPlan().GetCopies()))
 	return &pb.SubmitReportResponse{Receipt: seal.Sign(h.key, seal.SubmitReceiptType, receipt)}, nil
 }
 

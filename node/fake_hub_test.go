@@ -334,7 +334,7 @@ func (h *fakeHub) deliver(t testing.TB, r *pb.Report, alter ...func(*pb.Delivery
 	payload, err := proto.Marshal(r)
 	require.NoError(t, err)
 	d := &pb.Delivery{
-		Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: seal.Sign(h.source, payloadType(r.GetLane()), payload),
+		Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: seal.Sign(h.source, seal.ReportType(r.GetLane()), payload),
 		Source: "terminal-b", SourceName: "西ターミナル", AcceptTime: timestamppb.Now(), Copy: &pb.Copy{Member: "terminal-a", Named: true},
 		SourceKey: h.source.Public().(ed25519.PublicKey),
 	}
@@ -576,7 +576,7 @@ func (h *fakeHub) OpenSession(ctx context.Context, req *pb.OpenSessionRequest) (
 			sealed, env := new(pb.SealedMessage), new(pb.Envelope)
 			plain, err := []byte(nil), proto.Unmarshal(m.Data, sealed)
 			if err == nil {
-				plain, err = seal.OpenMessage(resp.Key, req.GetSessionId(), toHub, sealed.GetCiphertext())
+				plain, err = seal.OpenMessage(resp.Key, req.GetSessionId(), seal.ToHub, sealed.GetCiphertext())
 			}
 			if err == nil {
 				err = proto.Unmarshal(plain, env)
@@ -599,7 +599,7 @@ func (h *fakeHub) OpenSession(ctx context.Context, req *pb.OpenSessionRequest) (
 				if err != nil {
 					return err
 				}
-				sealed, err := seal.SealMessage(resp.Key, req.GetSessionId(), toNode, plain)
+				sealed, err := seal.SealMessage(resp.Key, req.GetSessionId(), seal.ToNode, plain)
 				if err != nil {
 					return err
 				}

@@ -79,7 +79,7 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --attach で添えてください。", len(payload), 1<<20),
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Attach long content with --attach.", len(payload), 1<<20))
 	}
-	envelope, err := proto.Marshal(seal.Sign(n.id.signing, payloadType(r.GetLane()), payload))
+	envelope, err := proto.Marshal(seal.Sign(n.id.signing, seal.ReportType(r.GetLane()), payload))
 	if err != nil {
 		return nil, fmt.Errorf("encode envelope: %w", err)
 	}
@@ -94,7 +94,7 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 	if err := n.store.publish(ctx, row); err != nil {
 		return nil, err
 	}
-	n.log.InfoContext(ctx, "report published", "report", r.GetReportId(), "lane", r.GetLane())
+	n.log.InfoContext(ctx, "report published", "report", r.GetReportId(), "lane", r.GetLane().String())
 	n.outgoing.signal()
 	item, err := n.awaitAnswer(ctx, r.GetReportId(), req.GetWait().AsDuration())
 	if err != nil {

@@ -43,7 +43,7 @@ func (n *Node) receive(ctx context.Context, lane pb.Lane) error {
 			wait.Reset() // it went forward; otherwise the waits grow
 		}
 		n.state.disconnected(lane, err)
-		n.log.InfoContext(ctx, "session ended", "lane", lane, "err", err)
+		n.log.InfoContext(ctx, "session ended", "lane", lane.String(), "err", err)
 		pause(ctx, wait.NextBackOff())
 	}
 	return nil
@@ -159,7 +159,7 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		return nil, fmt.Errorf("store delivery: %w", err)
 	}
 	if isNew {
-		n.log.InfoContext(ctx, "report received", "report", d.GetReportId(), "lane", lane)
+		n.log.InfoContext(ctx, "report received", "report", d.GetReportId(), "lane", lane.String())
 		n.arrived.signal()
 	}
 	return n.signReceipt(receipt)
@@ -168,7 +168,7 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 // verify holds a delivery against the signature of its source and the label
 // against the copy.
 func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
-	payload, err := seal.Verify(d.GetEnvelope(), payloadType(lane), d.GetSourceKey())
+	payload, err := seal.Verify(d.GetEnvelope(), seal.ReportType(lane), d.GetSourceKey())
 	if err != nil {
 		return nil, fmt.Errorf("signature of the source: %w", err)
 	}
@@ -208,13 +208,6 @@ func (n *Node) checkSource(ctx context.Context, source string, key []byte) error
 		}
 	}
 	return errors.New("the signature is not by a key of the source")
-}
-
-func payloadType(lane pb.Lane) string {
-	if lane == pb.Lane_LANE_EXERCISE {
-		return seal.ExerciseReportType
-	}
-	return seal.LiveReportType
 }
 
 // fetchParts downloads the parts that are not here yet and returns the
@@ -320,11 +313,6 @@ type natsLink struct {
 	cancel   context.CancelFunc
 }
 
-const (
-	toNode = "to-node"
-	toHub  = "to-hub"
-)
-
 func (n *Node) openNATS(ctx context.Context, conn *nats.Conn, lane pb.Lane) (link, error) {
 	id := randomID()
 	l := &natsLink{conn: conn, id: id, receipts: "hub." + n.id.member + ".receipt." + id}
@@ -384,7 +372,7 @@ func (l *natsLink) next(ctx context.Context) (*pb.SessionMessage, error) {
 	if err := proto.Unmarshal(m.Data, sealed); err != nil {
 		return nil, errors.New("malformed message from NATS")
 	}
-	plain, err := seal.OpenMessage(l.key, l.id, toNode, sealed.GetCiphertext())
+	plain, err := seal.OpenMessage(l.key, l.id, seal.ToNode, sealed.GetCiphertext())
 	if err != nil {
 		return nil, fmt.Errorf("open sealed message: %w", err)
 	}
@@ -399,7 +387,7 @@ func (l *natsLink) confirm(env *pb.Envelope) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := seal.SealMessage(l.key, l.id, toHub, plain)
+	sealed, err := seal.SealMessage(l.key, l.id, seal.ToHub, plain)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func FuzzDelivery(f *testing.F) {
 		alter(r, d)
 		payload, err := proto.Marshal(r)
 		require.NoError(f, err)
-		d.Envelope, d.SourceKey = seal.Sign(source, payloadType(r.GetLane()), payload), source.Public().(ed25519.PublicKey)
+		d.Envelope, d.SourceKey = seal.Sign(source, seal.ReportType(r.GetLane()), payload), source.Public().(ed25519.PublicKey)
 		data, err := proto.Marshal(d)
 		require.NoError(f, err)
 		f.Add(data)
@@ -50,7 +50,7 @@ func FuzzDelivery(f *testing.F) {
 				require.Nil(t, r)
 				continue
 			}
-			signed, err := seal.Verify(d.GetEnvelope(), payloadType(lane), d.GetSourceKey())
+			signed, err := seal.Verify(d.GetEnvelope(), seal.ReportType(lane), d.GetSourceKey())
 			require.NoError(t, err)
 			want := new(pb.Report)
 			require.NoError(t, proto.Unmarshal(signed, want))

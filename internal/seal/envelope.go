@@ -36,6 +36,18 @@ var (
 	ErrSignature = errors.New("signature does not verify")
 )
 
+// ReportType is the payload type of reports of a lane. A lane that is none has
+// a type that no signature carries.
+func ReportType(lane pb.Lane) string {
+	switch lane {
+	case pb.Lane_LANE_LIVE:
+		return LiveReportType
+	case pb.Lane_LANE_EXERCISE:
+		return ExerciseReportType
+	}
+	return ""
+}
+
 // Sign signs exactly these bytes. The envelope shares payload's memory.
 func Sign(key ed25519.PrivateKey, payloadType string, payload []byte) *pb.Envelope {
 	return &pb.Envelope{

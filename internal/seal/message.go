@@ -8,6 +8,12 @@ import (
 	"fmt"
 )
 
+// Directions of a session. A message of one never opens as one of the other.
+const (
+	ToNode = "to-node" // SessionMessage
+	ToHub  = "to-hub"  // Envelope of a DeliveryReceipt
+)
+
 // ErrSealed: the message was not sealed with this key for this session and
 // direction, or was changed on the way.
 var ErrSealed = errors.New("sealed message does not open")
