@@ -37,7 +37,7 @@ func TestLabelTitleAndOneSentenceAreEnough(t *testing.T) {
 	require.Contains(t, out, "port-authority 港湾管理者")
 	require.Contains(t, out, caseID)
 	require.True(t, proto.Equal(&pb.Report{
-		Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Title: "TOSに不審な通信", Summary: "22日未明から", Lane: pb.Lane_LANE_LIVE, Stage: pb.Stage_STAGE_PRELIMINARY,
+		Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Title: "TOSに不審な通信", Summary: "22日未明から", Lane: pb.Lane_LANE_LIVE,
 		Recipients: []*pb.Recipient{{Member: "port-authority"}},
 	}, n.published), n.published)
 
