@@ -593,7 +593,7 @@ func FuzzReceipt(f *testing.F) {
 		} else if proto.Unmarshal(data, env) != nil {
 			return
 		}
-		r, err := openReceipt(env, public, node)
+		r, _, err := openReceipt(env, public, node)
 		if err != nil {
 			require.Nil(t, r)
 			return

@@ -14,7 +14,6 @@ import (
 
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
-	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 )
 
@@ -63,7 +62,7 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReceipt(req.GetReceipt(), from.key, from.id)
+	r, receipt, err := openReceipt(req.GetReceipt(), from.key, from.id)
 	if err != nil || r.GetState() != pb.ReceiptState_RECEIPT_STATE_ACKNOWLEDGED || r.GetReaction() == pb.Reaction_REACTION_UNSPECIFIED {
 		return nil, refusal([]rpc.Violation{violation("receipt", "RECEIPT_INVALID",
 			"受領の記録が正しくありません (署名または内容)。", "The receipt is not valid (signature or content).")})
@@ -81,7 +80,7 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 	digest := sha256.Sum256(req.GetReceipt().GetPayload())
 	record := &pb.ReceiptRecord{
 		ReportId: r.GetReportId(), Member: from.id.member, Node: from.id.number, State: r.GetState(),
-		RecordTime: timestamppb.Now(), Receipt: seal.Only(req.GetReceipt(), from.key),
+		RecordTime: timestamppb.Now(), Receipt: receipt,
 	}
 	if err := h.appendReceipt(ctx, l, record, "acknowledged-"+hex.EncodeToString(digest[:8])); err != nil {
 		return nil, unavailable("record reaction", err)

@@ -304,7 +304,7 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	if !ok {
 		return errRevoked
 	}
-	r, err := openReceipt(env, key, s.node)
+	r, env, err := openReceipt(env, key, s.node)
 	if err != nil {
 		// Logged once: it comes at line rate from a node that means harm.
 		if s.junk++; s.junk == 1 {
@@ -337,7 +337,7 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	of.confirmed = true
 	job := receiptJob{record: &pb.ReceiptRecord{
 		ReportId: r.GetReportId(), Member: s.node.member, Node: s.node.number, State: r.GetState(),
-		RecordTime: timestamppb.Now(), Receipt: seal.Only(env, key),
+		RecordTime: timestamppb.Now(), Receipt: env,
 	}, suffix: suffix}
 	for len(s.outstanding) > 0 && s.outstanding[0].confirmed {
 		job.node = s.node
@@ -348,23 +348,25 @@ func (h *Hub) confirm(ctx context.Context, s *session, env *pb.Envelope) error {
 	return h.enqueue(ctx, s.lane, job)
 }
 
-// openReceipt verifies a receipt and that it speaks for the node itself.
-func openReceipt(env *pb.Envelope, key ed25519.PublicKey, node nodeID) (*pb.DeliveryReceipt, error) {
-	payload, err := seal.Verify(env, seal.DeliveryReceiptType, key)
+// openReceipt verifies a receipt and that it speaks for the node itself. The
+// envelope that it returns holds nothing but what was verified.
+func openReceipt(env *pb.Envelope, key ed25519.PublicKey, node nodeID) (*pb.DeliveryReceipt, *pb.Envelope, error) {
+	only, err := seal.Only(env, seal.DeliveryReceiptType, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	payload := only.GetPayload()
 	r := new(pb.DeliveryReceipt)
 	if err := proto.Unmarshal(payload, r); err != nil {
-		return nil, fmt.Errorf("malformed receipt: %w", err)
+		return nil, nil, fmt.Errorf("malformed receipt: %w", err)
 	}
 	if len(payload) > maxReceipt || len(r.GetPerson()) > 200 || len(r.GetReason()) > 1000 {
-		return nil, errors.New("receipt too long")
+		return nil, nil, errors.New("receipt too long")
 	}
 	if r.GetMember() != node.member || r.GetNode() != node.number {
-		return nil, errors.New("receipt of another node")
+		return nil, nil, errors.New("receipt of another node")
 	}
-	return r, nil
+	return r, only, nil
 }
 
 // receiptJob is a receipt to record, a cursor to move, or both.

@@ -114,12 +114,13 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 			fmt.Sprintf("payload_type は %s か %s です。", seal.LiveReportType, seal.ExerciseReportType),
 			fmt.Sprintf("payload_type must be %s or %s.", seal.LiveReportType, seal.ExerciseReportType))})
 	}
-	payload, err := seal.Verify(req.GetEnvelope(), l.payloadType, from.key)
+	env, err := seal.Only(req.GetEnvelope(), l.payloadType, from.key)
 	if err != nil {
 		return nil, refusal([]rpc.Violation{violation("envelope.signatures", "SIGNATURE_INVALID",
 			"署名が登録された鍵と一致しません。このノードの鍵を確かめてください。",
 			"The signature does not verify with the registered key of this node.")})
 	}
+	payload := env.GetPayload()
 	if int64(len(payload)) > h.limits.report {
 		return nil, refusal([]rpc.Violation{violation("report", "REPORT_TOO_LARGE",
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", len(payload), h.limits.report),
@@ -133,7 +134,7 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 	if bad := check(r, l.kind, h.limits); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	return &submission{lane: l, report: r, envelope: seal.Only(req.GetEnvelope(), from.key), digest: sha256.Sum256(payload)}, nil
+	return &submission{lane: l, report: r, envelope: env, digest: sha256.Sum256(payload)}, nil
 }
 
 // earlier finds the report that was accepted under the same ids: the same

@@ -64,6 +64,14 @@ func Sign(key ed25519.PrivateKey, payloadType string, payload []byte) *pb.Envelo
 // of its signatures is by key. The algorithm comes from the registered key,
 // never from the envelope. Parse only what Verify returns.
 func Verify(env *pb.Envelope, payloadType string, key ed25519.PublicKey) ([]byte, error) {
+	only, err := Only(env, payloadType, key)
+	return only.GetPayload(), err
+}
+
+// Only is Verify for an envelope that is kept: it returns one with nothing but
+// what was verified, the payload and the signature by key. What else came with
+// it goes no further.
+func Only(env *pb.Envelope, payloadType string, key ed25519.PublicKey) (*pb.Envelope, error) {
 	if len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("public key has %d bytes, not %d", len(key), ed25519.PublicKeySize)
 	}
@@ -76,24 +84,13 @@ func Verify(env *pb.Envelope, payloadType string, key ed25519.PublicKey) ([]byte
 	id, signed := KeyID(key), PAE(payloadType, env.GetPayload())
 	for _, s := range env.GetSignatures() {
 		if s.GetKeyId() == id && len(s.GetSignature()) == ed25519.SignatureSize && ed25519.Verify(key, signed, s.GetSignature()) {
-			return env.GetPayload(), nil
+			return &pb.Envelope{
+				PayloadType: payloadType, Payload: env.GetPayload(),
+				Signatures: []*pb.Signature{{KeyId: id, Signature: s.GetSignature()}},
+			}, nil
 		}
 	}
 	return nil, fmt.Errorf("%w with key %s", ErrSignature, id)
-}
-
-// Only is an envelope that Verify has accepted, with nothing but what was
-// verified: the payload and the signature of this key. What else came with it
-// goes no further.
-func Only(env *pb.Envelope, key ed25519.PublicKey) *pb.Envelope {
-	out := &pb.Envelope{PayloadType: env.GetPayloadType(), Payload: env.GetPayload()}
-	for _, s := range env.GetSignatures() {
-		if s.GetKeyId() == KeyID(key) && ed25519.Verify(key, PAE(out.GetPayloadType(), out.GetPayload()), s.GetSignature()) {
-			out.Signatures = []*pb.Signature{{KeyId: s.GetKeyId(), Signature: s.GetSignature()}}
-			break
-		}
-	}
-	return out
 }
 
 // KeyID names a key: the first 16 hexadecimal digits of its SHA-256.
