@@ -485,6 +485,7 @@ func TestUnsoundDeliveriesAreRejectedAndNotShown(t *testing.T) {
 		h.deliver(t, labelled(6)),
 		h.deliver(t, labelled(256+pb.TlpLabel_TLP_LABEL_CLEAR)),
 		h.deliver(t, labelled(pb.TlpLabel_TLP_LABEL_RED)),
+		h.deliver(t, labelled(pb.TlpLabel_TLP_LABEL_AMBER), func(d *pb.Delivery) { d.Copy.Member = "terminal-c" }),
 		h.deliver(t, incoming(t, liveLane, "他人の署名"), func(d *pb.Delivery) {
 			d.Envelope = seal.Sign(stranger, seal.LiveReportType, d.Envelope.Payload)
 			d.SourceKey = stranger.Public().(ed25519.PublicKey)

@@ -136,6 +136,9 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
 	}
 	r, err := verify(lane, d)
+	if err == nil && d.GetCopy().GetMember() != n.id.member {
+		err = errors.New("the copy is for another member")
+	}
 	if err == nil {
 		err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
 	}
