@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
@@ -23,12 +24,12 @@ import (
 	"minato.example/tlp"
 )
 
-var testLimits = limits{report: 1 << 20, part: 1000, parts: 1500}
+var testLimits = check.Limits{Report: 1 << 20, Part: 1000, Parts: 1500}
 
 // found is what check says of a report, as "field REASON".
 func found(t testing.TB, r *pb.Report) []string {
 	t.Helper()
-	return told(t, check(r, pb.Lane_LANE_LIVE, testLimits))
+	return told(t, check.Report(r, pb.Lane_LANE_LIVE, testLimits))
 }
 
 // told demands of every violation what a person needs to mend it.
@@ -143,7 +144,7 @@ func TestEveryFieldOfAFirstReportIsMissedByName(t *testing.T) {
 			at(t, r, path).Clear(f)
 			name := join(path, f)
 			missing := false
-			for _, v := range check(r, pb.Lane_LANE_LIVE, testLimits) {
+			for _, v := range check.Report(r, pb.Lane_LANE_LIVE, testLimits) {
 				missing = missing || v.Field == name && strings.HasSuffix(v.Reason, "_MISSING")
 			}
 			require.True(t, missing, "nothing is said about %s: %v", name, found(t, r))
@@ -529,10 +530,10 @@ func TestAnEmptyReportIsToldEverythingItLacks(t *testing.T) {
 
 func TestARefusalIsPolicyOnlyWhenNothingElseIsWrong(t *testing.T) {
 	r := firstReport()
-	policy := refusal(check(r, pb.Lane_LANE_LIVE, testLimits))
+	policy := refusal(check.Report(r, pb.Lane_LANE_LIVE, testLimits))
 	require.Equal(t, codes.FailedPrecondition, policy.Code)
 	r.Title = ""
-	require.Equal(t, codes.InvalidArgument, refusal(check(r, pb.Lane_LANE_LIVE, testLimits)).Code)
+	require.Equal(t, codes.InvalidArgument, refusal(check.Report(r, pb.Lane_LANE_LIVE, testLimits)).Code)
 }
 
 func FuzzCheck(f *testing.F) {
@@ -547,8 +548,8 @@ func FuzzCheck(f *testing.F) {
 		if proto.Unmarshal(data, r) != nil {
 			return
 		}
-		bad := check(r, pb.Lane_LANE_LIVE, testLimits)
-		again := check(r, pb.Lane_LANE_LIVE, testLimits)
+		bad := check.Report(r, pb.Lane_LANE_LIVE, testLimits)
+		again := check.Report(r, pb.Lane_LANE_LIVE, testLimits)
 		require.Equal(t, bad, again)
 		p, refused := plan(r, "a", d)
 		require.True(t, (p == nil) == (len(refused) > 0), "a plan or a reason, never both or neither")

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
@@ -377,14 +378,14 @@ const maxProfile = 64 << 10
 
 func checkProfile(p *pb.Profile) (bad []rpc.Violation) {
 	if p == nil {
-		return []rpc.Violation{missing("profile")}
+		return []rpc.Violation{check.Missing("profile")}
 	}
 	if proto.Size(p) > maxProfile {
 		return []rpc.Violation{violation("profile", "PROFILE_TOO_LARGE",
 			fmt.Sprintf("プロフィールが大きすぎます (上限 %d バイト)。窓口や担当者を減らしてください。", maxProfile),
 			fmt.Sprintf("The profile is too large (at most %d bytes). List fewer contacts or persons.", maxProfile))}
 	}
-	bad = checkMessage("profile", p.ProtoReflect(), false)
+	bad = check.Message("profile", p.ProtoReflect(), false)
 	seen := map[string]bool{}
 	for i, person := range p.GetPersons() {
 		field := fmt.Sprintf("profile.persons[%d]", i)

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
@@ -39,7 +40,7 @@ type Hub struct {
 	pb.UnsafeAdminServiceServer
 
 	config  Config
-	limits  limits
+	limits  check.Limits
 	log     *slog.Logger
 	ca      *ca.CA
 	key     ed25519.PrivateKey // signs receipts
@@ -94,7 +95,7 @@ var access = map[string]rpc.Access{
 // creates nothing and serves nothing. Only one process may have it open.
 func Open(ctx context.Context, c Config, log *slog.Logger) (*Hub, error) {
 	h := &Hub{
-		config: c, limits: limits{report: c.MaxReportBytes, part: c.MaxPartBytes, parts: c.MaxPartsBytes},
+		config: c, limits: check.Limits{Report: c.MaxReportBytes, Part: c.MaxPartBytes, Parts: c.MaxPartsBytes},
 		log: log, lanes: newLanes(), locks: keyLocks{held: map[string]*keyLock{}}, ready: make(chan struct{}),
 	}
 	if err := h.openDir(); err != nil {

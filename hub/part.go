@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
@@ -194,19 +195,19 @@ func (h *Hub) UploadPart(stream pb.HubService_UploadPartServer) error {
 	}
 	p := first.GetPart()
 	if p == nil {
-		return refusal([]rpc.Violation{missing("part")})
+		return refusal([]rpc.Violation{check.Missing("part")})
 	}
 	l, err := h.lane(first.GetLane())
 	if err != nil {
 		return err
 	}
 	described := &pb.Part{Digest: p.GetDigest(), Size: p.GetSize(), Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
-	if bad := checkPart("part", described, h.limits); len(bad) > 0 {
+	if bad := check.Part("part", described, h.limits); len(bad) > 0 {
 		return refusal(bad)
 	}
 	id := partID(from.id.member, p.GetDigest())
 	part := storedPart{member: from.id.member, time: time.Now(), size: p.GetSize()}
-	here, err := l.parts.begin(id, part, 2*uint64(h.limits.parts))
+	here, err := l.parts.begin(id, part, 2*uint64(h.limits.Parts))
 	if err != nil {
 		return err
 	}

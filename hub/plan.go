@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
@@ -16,7 +17,7 @@ import (
 // An addressee whom the label excludes is an error before anything is sent,
 // never a silent drop.
 func plan(r *pb.Report, source string, d *directory) (*pb.Plan, []rpc.Violation) {
-	label := labelOf(r)
+	label := check.Label(r)
 	var bad []rpc.Violation
 	if label.NeedsCommunity() {
 		bad = append(bad, checkCommunity(r.GetCommunityId(), source, d)...)
@@ -81,7 +82,7 @@ func addressed(r *pb.Report, label tlp.Label, source string, d *directory) (copi
 		persons[m.GetId()] = append(persons[m.GetId()], to.GetPerson())
 	}
 	for id, named := range persons {
-		c := &pb.Copy{Member: id, Name: d.members[id].GetName(), Named: true, Rule: "ADDRESSED", Basis: basis[label]}
+		c := &pb.Copy{Member: id, Name: d.members[id].GetName(), Named: true, Grounds: []*pb.Ground{{Rule: "ADDRESSED", Basis: basis[label]}}}
 		if label.NeedsPersons() {
 			slices.Sort(named)
 			c.Persons = slices.Compact(named)
@@ -103,7 +104,7 @@ func everybody(r *pb.Report, label tlp.Label, source string, d *directory) (copi
 		if label.NeedsCommunity() {
 			rule = "COMMUNITY"
 		}
-		copies = append(copies, &pb.Copy{Member: m.GetId(), Name: m.GetName(), Named: true, Rule: rule, Basis: basis[label]})
+		copies = append(copies, &pb.Copy{Member: m.GetId(), Name: m.GetName(), Named: true, Grounds: []*pb.Ground{{Rule: rule, Basis: basis[label]}}})
 	}
 	return copies
 }

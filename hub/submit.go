@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
@@ -121,17 +122,17 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 			"The signature does not verify with the registered key of this node.")})
 	}
 	payload := env.GetPayload()
-	if int64(len(payload)) > h.limits.report {
+	if int64(len(payload)) > h.limits.Report {
 		return nil, refusal([]rpc.Violation{violation("report", "REPORT_TOO_LARGE",
-			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", len(payload), h.limits.report),
-			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", len(payload), h.limits.report))})
+			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", len(payload), h.limits.Report),
+			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", len(payload), h.limits.Report))})
 	}
 	r := new(pb.Report)
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, refusal([]rpc.Violation{violation("envelope.payload", "PAYLOAD_MALFORMED",
 			"報告を読み取れません (壊れた protobuf)。", "The report cannot be read (malformed protobuf).")})
 	}
-	if bad := check(r, l.kind, h.limits); len(bad) > 0 {
+	if bad := check.Report(r, l.kind, h.limits); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	return &submission{lane: l, report: r, envelope: env, digest: sha256.Sum256(payload)}, nil
@@ -255,9 +256,9 @@ func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.Pl
 	}
 	r := req.GetReport()
 	if r == nil {
-		return nil, refusal([]rpc.Violation{missing("report")})
+		return nil, refusal([]rpc.Violation{check.Missing("report")})
 	}
-	if bad := check(r, r.GetLane(), h.limits); len(bad) > 0 {
+	if bad := check.Report(r, r.GetLane(), h.limits); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	decided, bad := plan(r, from.id.member, h.directory())

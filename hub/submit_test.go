@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -432,11 +433,11 @@ func TestAReportIsAcceptedOnlyWithItsParts(t *testing.T) {
 		_, err := a.submit(r, newID())
 		require.Equal(t, codes.FailedPrecondition, requireReason(t, err, "PART_MISSING").Code)
 	}
-	missing()
+	check.Missing()
 	require.NoError(t, upload(c, pb.Lane_LANE_LIVE, p, data), "what another member uploads is its own")
-	missing()
+	check.Missing()
 	require.NoError(t, upload(a, pb.Lane_LANE_EXERCISE, p, data), "what is uploaded to exercises stays there")
-	missing()
+	check.Missing()
 	require.NoError(t, upload(a, pb.Lane_LANE_LIVE, p, data[:300<<10], nil, data[300<<10:]))
 	lies := proto.CloneOf(r)
 	lies.Attachments[0].Size++
@@ -503,7 +504,7 @@ func TestUploadsThatNoReportNamesAreBounded(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_OPERATOR)
-	h.limits.part, h.limits.parts = 1000, 1000 // read by calls only; none runs now
+	h.limits.Part, h.limits.Parts = 1000, 1000 // read by calls only; none runs now
 	first := attach(t, a, pb.Lane_LANE_LIVE, bytes.Repeat([]byte{1}, 1000))
 	attach(t, a, pb.Lane_LANE_LIVE, bytes.Repeat([]byte{2}, 1000))
 	third := bytes.Repeat([]byte{3}, 1000)

@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -409,11 +410,306 @@ func (x *MemberStanding) GetSessions() uint32 {
 	return 0
 }
 
+// SetMemberRequest replaces the whole set of facts.
+type SetMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The facts.
+	Member *MemberSet `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// From when on; unset means at once.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMemberRequest) Reset() {
+	*x = SetMemberRequest{}
+	mi := &file_minato_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMemberRequest) ProtoMessage() {}
+
+func (x *SetMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMemberRequest.ProtoReflect.Descriptor instead.
+func (*SetMemberRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SetMemberRequest) GetMember() *MemberSet {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *SetMemberRequest) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
+// SetMemberResponse confirms that the change is durable.
+type SetMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMemberResponse) Reset() {
+	*x = SetMemberResponse{}
+	mi := &file_minato_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMemberResponse) ProtoMessage() {}
+
+func (x *SetMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMemberResponse.ProtoReflect.Descriptor instead.
+func (*SetMemberResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+// SetPolicyRequest carries a policy.
+type SetPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy file signed with the port's policy key: payload type
+	// application/vnd.minato.policy.v1.
+	Policy *Envelope `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Check it and change nothing.
+	Check         bool `protobuf:"varint,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyRequest) Reset() {
+	*x = SetPolicyRequest{}
+	mi := &file_minato_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyRequest) ProtoMessage() {}
+
+func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetPolicyRequest) GetPolicy() *Envelope {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+// SetPolicyResponse says what was found.
+type SetPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the policy.
+	Version       string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyResponse) Reset() {
+	*x = SetPolicyResponse{}
+	mi := &file_minato_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyResponse) ProtoMessage() {}
+
+func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetPolicyResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// GetPolicyRequest asks for the policy.
+type GetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_minato_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+// GetPolicyResponse is the policy in force.
+type GetPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The file as it was signed.
+	Policy []byte `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Fingerprint of the key that signed it; empty for the one built in.
+	KeyId         string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_minato_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetPolicyResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetPolicyResponse) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 var File_minato_v1_admin_proto protoreflect.FileDescriptor
 
 const file_minato_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x15minato/v1/admin.proto\x12\tminato.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19minato/v1/directory.proto\"\xaf\x01\n" +
+	"\x15minato/v1/admin.proto\x12\tminato.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x17minato/v1/journal.proto\"\xaf\x01\n" +
 	"\rInviteRequest\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12#\n" +
@@ -435,11 +731,28 @@ const file_minato_v1_admin_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n" +
 	"\x0eMemberStanding\x12)\n" +
 	"\x06member\x18\x01 \x01(\v2\x11.minato.v1.MemberR\x06member\x12\x1a\n" +
-	"\bsessions\x18\x02 \x01(\rR\bsessions2\xe9\x01\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\"\x83\x01\n" +
+	"\x10SetMemberRequest\x12,\n" +
+	"\x06member\x18\x01 \x01(\v2\x14.minato.v1.MemberSetR\x06member\x12A\n" +
+	"\x0eeffective_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\"\x13\n" +
+	"\x11SetMemberResponse\"U\n" +
+	"\x10SetPolicyRequest\x12+\n" +
+	"\x06policy\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\x06policy\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\bR\x05check\"-\n" +
+	"\x11SetPolicyResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\"\x12\n" +
+	"\x10GetPolicyRequest\"\\\n" +
+	"\x11GetPolicyResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
+	"\x06policy\x18\x02 \x01(\fR\x06policy\x12\x15\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyId2\xc1\x03\n" +
 	"\fAdminService\x12=\n" +
 	"\x06Invite\x12\x18.minato.v1.InviteRequest\x1a\x19.minato.v1.InviteResponse\x12=\n" +
 	"\x06Revoke\x12\x18.minato.v1.RevokeRequest\x1a\x19.minato.v1.RevokeResponse\x12[\n" +
-	"\x10ListMemberStates\x12\".minato.v1.ListMemberStatesRequest\x1a#.minato.v1.ListMemberStatesResponseB)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
+	"\x10ListMemberStates\x12\".minato.v1.ListMemberStatesRequest\x1a#.minato.v1.ListMemberStatesResponse\x12F\n" +
+	"\tSetMember\x12\x1b.minato.v1.SetMemberRequest\x1a\x1c.minato.v1.SetMemberResponse\x12F\n" +
+	"\tSetPolicy\x12\x1b.minato.v1.SetPolicyRequest\x1a\x1c.minato.v1.SetPolicyResponse\x12F\n" +
+	"\tGetPolicy\x12\x1b.minato.v1.GetPolicyRequest\x1a\x1c.minato.v1.GetPolicyResponseB)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
 
 var (
 	file_minato_v1_admin_proto_rawDescOnce sync.Once
@@ -453,7 +766,7 @@ func file_minato_v1_admin_proto_rawDescGZIP() []byte {
 	return file_minato_v1_admin_proto_rawDescData
 }
 
-var file_minato_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_minato_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_minato_v1_admin_proto_goTypes = []any{
 	(*InviteRequest)(nil),            // 0: minato.v1.InviteRequest
 	(*InviteResponse)(nil),           // 1: minato.v1.InviteResponse
@@ -462,26 +775,44 @@ var file_minato_v1_admin_proto_goTypes = []any{
 	(*ListMemberStatesRequest)(nil),  // 4: minato.v1.ListMemberStatesRequest
 	(*ListMemberStatesResponse)(nil), // 5: minato.v1.ListMemberStatesResponse
 	(*MemberStanding)(nil),           // 6: minato.v1.MemberStanding
-	(Role)(0),                        // 7: minato.v1.Role
-	(*durationpb.Duration)(nil),      // 8: google.protobuf.Duration
-	(*Member)(nil),                   // 9: minato.v1.Member
+	(*SetMemberRequest)(nil),         // 7: minato.v1.SetMemberRequest
+	(*SetMemberResponse)(nil),        // 8: minato.v1.SetMemberResponse
+	(*SetPolicyRequest)(nil),         // 9: minato.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),        // 10: minato.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),         // 11: minato.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),        // 12: minato.v1.GetPolicyResponse
+	(Role)(0),                        // 13: minato.v1.Role
+	(*durationpb.Duration)(nil),      // 14: google.protobuf.Duration
+	(*Member)(nil),                   // 15: minato.v1.Member
+	(*MemberSet)(nil),                // 16: minato.v1.MemberSet
+	(*timestamppb.Timestamp)(nil),    // 17: google.protobuf.Timestamp
+	(*Envelope)(nil),                 // 18: minato.v1.Envelope
 }
 var file_minato_v1_admin_proto_depIdxs = []int32{
-	7, // 0: minato.v1.InviteRequest.role:type_name -> minato.v1.Role
-	8, // 1: minato.v1.InviteRequest.ttl:type_name -> google.protobuf.Duration
-	6, // 2: minato.v1.ListMemberStatesResponse.members:type_name -> minato.v1.MemberStanding
-	9, // 3: minato.v1.MemberStanding.member:type_name -> minato.v1.Member
-	0, // 4: minato.v1.AdminService.Invite:input_type -> minato.v1.InviteRequest
-	2, // 5: minato.v1.AdminService.Revoke:input_type -> minato.v1.RevokeRequest
-	4, // 6: minato.v1.AdminService.ListMemberStates:input_type -> minato.v1.ListMemberStatesRequest
-	1, // 7: minato.v1.AdminService.Invite:output_type -> minato.v1.InviteResponse
-	3, // 8: minato.v1.AdminService.Revoke:output_type -> minato.v1.RevokeResponse
-	5, // 9: minato.v1.AdminService.ListMemberStates:output_type -> minato.v1.ListMemberStatesResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	13, // 0: minato.v1.InviteRequest.role:type_name -> minato.v1.Role
+	14, // 1: minato.v1.InviteRequest.ttl:type_name -> google.protobuf.Duration
+	6,  // 2: minato.v1.ListMemberStatesResponse.members:type_name -> minato.v1.MemberStanding
+	15, // 3: minato.v1.MemberStanding.member:type_name -> minato.v1.Member
+	16, // 4: minato.v1.SetMemberRequest.member:type_name -> minato.v1.MemberSet
+	17, // 5: minato.v1.SetMemberRequest.effective_time:type_name -> google.protobuf.Timestamp
+	18, // 6: minato.v1.SetPolicyRequest.policy:type_name -> minato.v1.Envelope
+	0,  // 7: minato.v1.AdminService.Invite:input_type -> minato.v1.InviteRequest
+	2,  // 8: minato.v1.AdminService.Revoke:input_type -> minato.v1.RevokeRequest
+	4,  // 9: minato.v1.AdminService.ListMemberStates:input_type -> minato.v1.ListMemberStatesRequest
+	7,  // 10: minato.v1.AdminService.SetMember:input_type -> minato.v1.SetMemberRequest
+	9,  // 11: minato.v1.AdminService.SetPolicy:input_type -> minato.v1.SetPolicyRequest
+	11, // 12: minato.v1.AdminService.GetPolicy:input_type -> minato.v1.GetPolicyRequest
+	1,  // 13: minato.v1.AdminService.Invite:output_type -> minato.v1.InviteResponse
+	3,  // 14: minato.v1.AdminService.Revoke:output_type -> minato.v1.RevokeResponse
+	5,  // 15: minato.v1.AdminService.ListMemberStates:output_type -> minato.v1.ListMemberStatesResponse
+	8,  // 16: minato.v1.AdminService.SetMember:output_type -> minato.v1.SetMemberResponse
+	10, // 17: minato.v1.AdminService.SetPolicy:output_type -> minato.v1.SetPolicyResponse
+	12, // 18: minato.v1.AdminService.GetPolicy:output_type -> minato.v1.GetPolicyResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_admin_proto_init() }
@@ -490,13 +821,15 @@ func file_minato_v1_admin_proto_init() {
 		return
 	}
 	file_minato_v1_directory_proto_init()
+	file_minato_v1_envelope_proto_init()
+	file_minato_v1_journal_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_admin_proto_rawDesc), len(file_minato_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

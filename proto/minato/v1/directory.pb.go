@@ -61,6 +61,12 @@ const (
 	Role_ROLE_ISAC Role = 14
 	// TOS 利用者等.
 	Role_ROLE_USERS Role = 15
+	// 個人情報保護委員会.
+	Role_ROLE_PRIVACY_COMMISSION Role = 16
+	// 事案対処省庁.
+	Role_ROLE_INCIDENT_MINISTRY Role = 17
+	// 防災関係府省庁.
+	Role_ROLE_DISASTER_MINISTRY Role = 18
 )
 
 // Enum value maps for Role.
@@ -82,6 +88,9 @@ var (
 		13: "ROLE_EXPERT",
 		14: "ROLE_ISAC",
 		15: "ROLE_USERS",
+		16: "ROLE_PRIVACY_COMMISSION",
+		17: "ROLE_INCIDENT_MINISTRY",
+		18: "ROLE_DISASTER_MINISTRY",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED":          0,
@@ -100,6 +109,9 @@ var (
 		"ROLE_EXPERT":               13,
 		"ROLE_ISAC":                 14,
 		"ROLE_USERS":                15,
+		"ROLE_PRIVACY_COMMISSION":   16,
+		"ROLE_INCIDENT_MINISTRY":    17,
+		"ROLE_DISASTER_MINISTRY":    18,
 	}
 )
 
@@ -203,7 +215,21 @@ type Member struct {
 	// Its nodes, by number.
 	Nodes []*Node `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// What it says of itself.
-	Profile       *Profile `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	Profile *Profile `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Ports for which an office is competent (管轄); empty means all.
+	Jurisdictions []string `protobuf:"bytes,8,rep,name=jurisdictions,proto3" json:"jurisdictions,omitempty"`
+	// Bound by a non-disclosure agreement (専門組織).
+	Nda bool `protobuf:"varint,9,opt,name=nda,proto3" json:"nda,omitempty"`
+	// Designations by law, as the policy names them, such as
+	// special-infrastructure-operator (特別社会基盤事業者).
+	Designations []string `protobuf:"bytes,10,rep,name=designations,proto3" json:"designations,omitempty"`
+	// Duties of secrecy that it is under.
+	SecrecyRegimes []SecrecyRegime `protobuf:"varint,11,rep,packed,name=secrecy_regimes,json=secrecyRegimes,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regimes,omitempty"`
+	// Members that are its registered clients: TLP:AMBER may be passed on to
+	// them. Only the member itself sees them.
+	Clients []string `protobuf:"bytes,12,rep,name=clients,proto3" json:"clients,omitempty"`
+	// Keys to which reports are sealed, as their nodes signed them.
+	Keys          []*SignedKey `protobuf:"bytes,13,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +313,103 @@ func (x *Member) GetProfile() *Profile {
 	return nil
 }
 
+func (x *Member) GetJurisdictions() []string {
+	if x != nil {
+		return x.Jurisdictions
+	}
+	return nil
+}
+
+func (x *Member) GetNda() bool {
+	if x != nil {
+		return x.Nda
+	}
+	return false
+}
+
+func (x *Member) GetDesignations() []string {
+	if x != nil {
+		return x.Designations
+	}
+	return nil
+}
+
+func (x *Member) GetSecrecyRegimes() []SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegimes
+	}
+	return nil
+}
+
+func (x *Member) GetClients() []string {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+func (x *Member) GetKeys() []*SignedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// SignedKey is a key with the signature of its owner's node.
+type SignedKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the node signed.
+	Entry *KeyEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// The signed bytes.
+	Envelope      *Envelope `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedKey) Reset() {
+	*x = SignedKey{}
+	mi := &file_minato_v1_directory_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedKey) ProtoMessage() {}
+
+func (x *SignedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_directory_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedKey.ProtoReflect.Descriptor instead.
+func (*SignedKey) Descriptor() ([]byte, []int) {
+	return file_minato_v1_directory_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SignedKey) GetEntry() *KeyEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *SignedKey) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
 // Node is one node of a member.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -304,7 +427,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_minato_v1_directory_proto_msgTypes[1]
+	mi := &file_minato_v1_directory_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +439,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_directory_proto_msgTypes[1]
+	mi := &file_minato_v1_directory_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +452,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_minato_v1_directory_proto_rawDescGZIP(), []int{1}
+	return file_minato_v1_directory_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Node) GetNumber() uint32 {
@@ -378,7 +501,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_minato_v1_directory_proto_msgTypes[2]
+	mi := &file_minato_v1_directory_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +513,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_directory_proto_msgTypes[2]
+	mi := &file_minato_v1_directory_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +526,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_minato_v1_directory_proto_rawDescGZIP(), []int{2}
+	return file_minato_v1_directory_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Profile) GetOrganisation() string {
@@ -440,14 +563,16 @@ type Desk struct {
 	// Name of the department or desk.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Two or more.
-	Contacts      []*Contact `protobuf:"bytes,2,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	Contacts []*Contact `protobuf:"bytes,2,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	// When somebody last made sure that the contacts are right.
+	VerifyTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Desk) Reset() {
 	*x = Desk{}
-	mi := &file_minato_v1_directory_proto_msgTypes[3]
+	mi := &file_minato_v1_directory_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +584,7 @@ func (x *Desk) String() string {
 func (*Desk) ProtoMessage() {}
 
 func (x *Desk) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_directory_proto_msgTypes[3]
+	mi := &file_minato_v1_directory_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +597,7 @@ func (x *Desk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desk.ProtoReflect.Descriptor instead.
 func (*Desk) Descriptor() ([]byte, []int) {
-	return file_minato_v1_directory_proto_rawDescGZIP(), []int{3}
+	return file_minato_v1_directory_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Desk) GetName() string {
@@ -485,6 +610,13 @@ func (x *Desk) GetName() string {
 func (x *Desk) GetContacts() []*Contact {
 	if x != nil {
 		return x.Contacts
+	}
+	return nil
+}
+
+func (x *Desk) GetVerifyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.VerifyTime
 	}
 	return nil
 }
@@ -504,7 +636,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_minato_v1_directory_proto_msgTypes[4]
+	mi := &file_minato_v1_directory_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +648,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_directory_proto_msgTypes[4]
+	mi := &file_minato_v1_directory_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +661,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_minato_v1_directory_proto_rawDescGZIP(), []int{4}
+	return file_minato_v1_directory_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Person) GetId() string {
@@ -557,7 +689,7 @@ var File_minato_v1_directory_proto protoreflect.FileDescriptor
 
 const file_minato_v1_directory_proto_rawDesc = "" +
 	"\n" +
-	"\x19minato/v1/directory.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16minato/v1/report.proto\"\xf6\x01\n" +
+	"\x19minato/v1/directory.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\xd9\x03\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12#\n" +
@@ -565,7 +697,17 @@ const file_minato_v1_directory_proto_rawDesc = "" +
 	"\vcommunities\x18\x04 \x03(\tR\vcommunities\x12,\n" +
 	"\x05state\x18\x05 \x01(\x0e2\x16.minato.v1.MemberStateR\x05state\x12%\n" +
 	"\x05nodes\x18\x06 \x03(\v2\x0f.minato.v1.NodeR\x05nodes\x12,\n" +
-	"\aprofile\x18\a \x01(\v2\x12.minato.v1.ProfileR\aprofile\"\xa6\x01\n" +
+	"\aprofile\x18\a \x01(\v2\x12.minato.v1.ProfileR\aprofile\x12$\n" +
+	"\rjurisdictions\x18\b \x03(\tR\rjurisdictions\x12\x10\n" +
+	"\x03nda\x18\t \x01(\bR\x03nda\x12\"\n" +
+	"\fdesignations\x18\n" +
+	" \x03(\tR\fdesignations\x12A\n" +
+	"\x0fsecrecy_regimes\x18\v \x03(\x0e2\x18.minato.v1.SecrecyRegimeR\x0esecrecyRegimes\x12\x18\n" +
+	"\aclients\x18\f \x03(\tR\aclients\x12(\n" +
+	"\x04keys\x18\r \x03(\v2\x14.minato.v1.SignedKeyR\x04keys\"g\n" +
+	"\tSignedKey\x12)\n" +
+	"\x05entry\x18\x01 \x01(\v2\x13.minato.v1.KeyEntryR\x05entry\x12/\n" +
+	"\benvelope\x18\x02 \x01(\v2\x13.minato.v1.EnvelopeR\benvelope\"\xa6\x01\n" +
 	"\x04Node\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x1f\n" +
 	"\vsigning_key\x18\x02 \x01(\fR\n" +
@@ -576,14 +718,16 @@ const file_minato_v1_directory_proto_rawDesc = "" +
 	"\forganisation\x18\x01 \x01(\tR\forganisation\x12&\n" +
 	"\x05place\x18\x02 \x01(\v2\x10.minato.v1.PlaceR\x05place\x12%\n" +
 	"\x05desks\x18\x03 \x03(\v2\x0f.minato.v1.DeskR\x05desks\x12+\n" +
-	"\apersons\x18\x04 \x03(\v2\x11.minato.v1.PersonR\apersons\"J\n" +
+	"\apersons\x18\x04 \x03(\v2\x11.minato.v1.PersonR\apersons\"\x87\x01\n" +
 	"\x04Desk\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
-	"\bcontacts\x18\x02 \x03(\v2\x12.minato.v1.ContactR\bcontacts\"B\n" +
+	"\bcontacts\x18\x02 \x03(\v2\x12.minato.v1.ContactR\bcontacts\x12;\n" +
+	"\vverify_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"verifyTime\"B\n" +
 	"\x06Person\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05title\x18\x03 \x01(\tR\x05title*\xde\x02\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title*\xb3\x03\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rROLE_OPERATOR\x10\x01\x12\x17\n" +
@@ -602,7 +746,10 @@ const file_minato_v1_directory_proto_rawDesc = "" +
 	"\vROLE_EXPERT\x10\r\x12\r\n" +
 	"\tROLE_ISAC\x10\x0e\x12\x0e\n" +
 	"\n" +
-	"ROLE_USERS\x10\x0f*x\n" +
+	"ROLE_USERS\x10\x0f\x12\x1b\n" +
+	"\x17ROLE_PRIVACY_COMMISSION\x10\x10\x12\x1a\n" +
+	"\x16ROLE_INCIDENT_MINISTRY\x10\x11\x12\x1a\n" +
+	"\x16ROLE_DISASTER_MINISTRY\x10\x12*x\n" +
 	"\vMemberState\x12\x1c\n" +
 	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MEMBER_STATE_INVITED\x10\x01\x12\x17\n" +
@@ -622,35 +769,44 @@ func file_minato_v1_directory_proto_rawDescGZIP() []byte {
 }
 
 var file_minato_v1_directory_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_minato_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_minato_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_minato_v1_directory_proto_goTypes = []any{
 	(Role)(0),                     // 0: minato.v1.Role
 	(MemberState)(0),              // 1: minato.v1.MemberState
 	(*Member)(nil),                // 2: minato.v1.Member
-	(*Node)(nil),                  // 3: minato.v1.Node
-	(*Profile)(nil),               // 4: minato.v1.Profile
-	(*Desk)(nil),                  // 5: minato.v1.Desk
-	(*Person)(nil),                // 6: minato.v1.Person
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*Place)(nil),                 // 8: minato.v1.Place
-	(*Contact)(nil),               // 9: minato.v1.Contact
+	(*SignedKey)(nil),             // 3: minato.v1.SignedKey
+	(*Node)(nil),                  // 4: minato.v1.Node
+	(*Profile)(nil),               // 5: minato.v1.Profile
+	(*Desk)(nil),                  // 6: minato.v1.Desk
+	(*Person)(nil),                // 7: minato.v1.Person
+	(SecrecyRegime)(0),            // 8: minato.v1.SecrecyRegime
+	(*KeyEntry)(nil),              // 9: minato.v1.KeyEntry
+	(*Envelope)(nil),              // 10: minato.v1.Envelope
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Place)(nil),                 // 12: minato.v1.Place
+	(*Contact)(nil),               // 13: minato.v1.Contact
 }
 var file_minato_v1_directory_proto_depIdxs = []int32{
 	0,  // 0: minato.v1.Member.role:type_name -> minato.v1.Role
 	1,  // 1: minato.v1.Member.state:type_name -> minato.v1.MemberState
-	3,  // 2: minato.v1.Member.nodes:type_name -> minato.v1.Node
-	4,  // 3: minato.v1.Member.profile:type_name -> minato.v1.Profile
-	7,  // 4: minato.v1.Node.join_time:type_name -> google.protobuf.Timestamp
-	1,  // 5: minato.v1.Node.state:type_name -> minato.v1.MemberState
-	8,  // 6: minato.v1.Profile.place:type_name -> minato.v1.Place
-	5,  // 7: minato.v1.Profile.desks:type_name -> minato.v1.Desk
-	6,  // 8: minato.v1.Profile.persons:type_name -> minato.v1.Person
-	9,  // 9: minato.v1.Desk.contacts:type_name -> minato.v1.Contact
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	4,  // 2: minato.v1.Member.nodes:type_name -> minato.v1.Node
+	5,  // 3: minato.v1.Member.profile:type_name -> minato.v1.Profile
+	8,  // 4: minato.v1.Member.secrecy_regimes:type_name -> minato.v1.SecrecyRegime
+	3,  // 5: minato.v1.Member.keys:type_name -> minato.v1.SignedKey
+	9,  // 6: minato.v1.SignedKey.entry:type_name -> minato.v1.KeyEntry
+	10, // 7: minato.v1.SignedKey.envelope:type_name -> minato.v1.Envelope
+	11, // 8: minato.v1.Node.join_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: minato.v1.Node.state:type_name -> minato.v1.MemberState
+	12, // 10: minato.v1.Profile.place:type_name -> minato.v1.Place
+	6,  // 11: minato.v1.Profile.desks:type_name -> minato.v1.Desk
+	7,  // 12: minato.v1.Profile.persons:type_name -> minato.v1.Person
+	13, // 13: minato.v1.Desk.contacts:type_name -> minato.v1.Contact
+	11, // 14: minato.v1.Desk.verify_time:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_directory_proto_init() }
@@ -658,6 +814,7 @@ func file_minato_v1_directory_proto_init() {
 	if File_minato_v1_directory_proto != nil {
 		return
 	}
+	file_minato_v1_envelope_proto_init()
 	file_minato_v1_report_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -665,7 +822,7 @@ func file_minato_v1_directory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_directory_proto_rawDesc), len(file_minato_v1_directory_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,6 +24,207 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Flow is the kind of way a copy takes, which decides what it holds. The table
+// is that of the guideline, 別紙 情報共有・被害公表: what to share, report and
+// publish.
+type Flow int32
+
+const (
+	// Refused.
+	Flow_FLOW_UNSPECIFIED Flow = 0
+	// 報告: to authorities, the whole report as it was signed.
+	Flow_FLOW_AUTHORITY Flow = 1
+	// 共有: to other operators and the ISAC, without victim, damage, response.
+	Flow_FLOW_PEER Flow = 2
+	// To an expert body that is not bound by a non-disclosure agreement.
+	Flow_FLOW_EXPERT Flow = 3
+	// To an expert body that is.
+	Flow_FLOW_EXPERT_NDA Flow = 4
+	// 匿名報告, by way of the secretariat.
+	Flow_FLOW_ANONYMOUS Flow = 5
+	// 公表.
+	Flow_FLOW_PUBLIC Flow = 6
+	// To those who use the service: its state and when it will be back.
+	Flow_FLOW_STATUS Flow = 7
+)
+
+// Enum value maps for Flow.
+var (
+	Flow_name = map[int32]string{
+		0: "FLOW_UNSPECIFIED",
+		1: "FLOW_AUTHORITY",
+		2: "FLOW_PEER",
+		3: "FLOW_EXPERT",
+		4: "FLOW_EXPERT_NDA",
+		5: "FLOW_ANONYMOUS",
+		6: "FLOW_PUBLIC",
+		7: "FLOW_STATUS",
+	}
+	Flow_value = map[string]int32{
+		"FLOW_UNSPECIFIED": 0,
+		"FLOW_AUTHORITY":   1,
+		"FLOW_PEER":        2,
+		"FLOW_EXPERT":      3,
+		"FLOW_EXPERT_NDA":  4,
+		"FLOW_ANONYMOUS":   5,
+		"FLOW_PUBLIC":      6,
+		"FLOW_STATUS":      7,
+	}
+)
+
+func (x Flow) Enum() *Flow {
+	p := new(Flow)
+	*p = x
+	return p
+}
+
+func (x Flow) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Flow) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_envelope_proto_enumTypes[0].Descriptor()
+}
+
+func (Flow) Type() protoreflect.EnumType {
+	return &file_minato_v1_envelope_proto_enumTypes[0]
+}
+
+func (x Flow) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Flow.Descriptor instead.
+func (Flow) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{0}
+}
+
+// Act says who does what a rule asks for.
+type Act int32
+
+const (
+	// Refused.
+	Act_ACT_UNSPECIFIED Act = 0
+	// The hub delivers when the source submits.
+	Act_ACT_AUTO Act = 1
+	// The source decides; the decision is recorded.
+	Act_ACT_PROMPT Act = 2
+	// A recipient has to pass it on.
+	Act_ACT_TASK Act = 3
+	// A form for a way outside of the system.
+	Act_ACT_EXPORT Act = 4
+)
+
+// Enum value maps for Act.
+var (
+	Act_name = map[int32]string{
+		0: "ACT_UNSPECIFIED",
+		1: "ACT_AUTO",
+		2: "ACT_PROMPT",
+		3: "ACT_TASK",
+		4: "ACT_EXPORT",
+	}
+	Act_value = map[string]int32{
+		"ACT_UNSPECIFIED": 0,
+		"ACT_AUTO":        1,
+		"ACT_PROMPT":      2,
+		"ACT_TASK":        3,
+		"ACT_EXPORT":      4,
+	}
+)
+
+func (x Act) Enum() *Act {
+	p := new(Act)
+	*p = x
+	return p
+}
+
+func (x Act) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Act) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_envelope_proto_enumTypes[1].Descriptor()
+}
+
+func (Act) Type() protoreflect.EnumType {
+	return &file_minato_v1_envelope_proto_enumTypes[1]
+}
+
+func (x Act) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Act.Descriptor instead.
+func (Act) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{1}
+}
+
+// Obligation is how strongly a rule binds.
+type Obligation int32
+
+const (
+	// Refused.
+	Obligation_OBLIGATION_UNSPECIFIED Obligation = 0
+	// 法令.
+	Obligation_OBLIGATION_LAW Obligation = 1
+	// 行う.
+	Obligation_OBLIGATION_MUST Obligation = 2
+	// 行動計画.
+	Obligation_OBLIGATION_PLAN Obligation = 3
+	// 望ましい.
+	Obligation_OBLIGATION_SHOULD Obligation = 4
+	// 可能.
+	Obligation_OBLIGATION_MAY Obligation = 5
+)
+
+// Enum value maps for Obligation.
+var (
+	Obligation_name = map[int32]string{
+		0: "OBLIGATION_UNSPECIFIED",
+		1: "OBLIGATION_LAW",
+		2: "OBLIGATION_MUST",
+		3: "OBLIGATION_PLAN",
+		4: "OBLIGATION_SHOULD",
+		5: "OBLIGATION_MAY",
+	}
+	Obligation_value = map[string]int32{
+		"OBLIGATION_UNSPECIFIED": 0,
+		"OBLIGATION_LAW":         1,
+		"OBLIGATION_MUST":        2,
+		"OBLIGATION_PLAN":        3,
+		"OBLIGATION_SHOULD":      4,
+		"OBLIGATION_MAY":         5,
+	}
+)
+
+func (x Obligation) Enum() *Obligation {
+	p := new(Obligation)
+	*p = x
+	return p
+}
+
+func (x Obligation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Obligation) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_envelope_proto_enumTypes[2].Descriptor()
+}
+
+func (Obligation) Type() protoreflect.EnumType {
+	return &file_minato_v1_envelope_proto_enumTypes[2]
+}
+
+func (x Obligation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Obligation.Descriptor instead.
+func (Obligation) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{2}
+}
+
 // ReceiptState is how far a copy has come.
 type ReceiptState int32
 
@@ -69,11 +270,11 @@ func (x ReceiptState) String() string {
 }
 
 func (ReceiptState) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_envelope_proto_enumTypes[0].Descriptor()
+	return file_minato_v1_envelope_proto_enumTypes[3].Descriptor()
 }
 
 func (ReceiptState) Type() protoreflect.EnumType {
-	return &file_minato_v1_envelope_proto_enumTypes[0]
+	return &file_minato_v1_envelope_proto_enumTypes[3]
 }
 
 func (x ReceiptState) Number() protoreflect.EnumNumber {
@@ -82,7 +283,7 @@ func (x ReceiptState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReceiptState.Descriptor instead.
 func (ReceiptState) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{0}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{3}
 }
 
 // Reaction is a person's answer to a report (該当性回答).
@@ -134,11 +335,11 @@ func (x Reaction) String() string {
 }
 
 func (Reaction) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_envelope_proto_enumTypes[1].Descriptor()
+	return file_minato_v1_envelope_proto_enumTypes[4].Descriptor()
 }
 
 func (Reaction) Type() protoreflect.EnumType {
-	return &file_minato_v1_envelope_proto_enumTypes[1]
+	return &file_minato_v1_envelope_proto_enumTypes[4]
 }
 
 func (x Reaction) Number() protoreflect.EnumNumber {
@@ -147,7 +348,7 @@ func (x Reaction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reaction.Descriptor instead.
 func (Reaction) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{1}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{4}
 }
 
 // Envelope carries exact bytes with signatures over the DSSE pre-authentication
@@ -271,6 +472,153 @@ func (x *Signature) GetSignature() []byte {
 	return nil
 }
 
+// Ground is one rule that gives a copy or asks for a step.
+type Ground struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the rule: a row of the policy, ADDRESSED, COMMUNITY or EVERY_MEMBER.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// The sentence behind it: guideline, law or TLP 2.0.
+	Basis string `protobuf:"bytes,2,opt,name=basis,proto3" json:"basis,omitempty"`
+	// How strongly it binds.
+	Obligation    Obligation `protobuf:"varint,3,opt,name=obligation,proto3,enum=minato.v1.Obligation" json:"obligation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ground) Reset() {
+	*x = Ground{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ground) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ground) ProtoMessage() {}
+
+func (x *Ground) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ground.ProtoReflect.Descriptor instead.
+func (*Ground) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Ground) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Ground) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
+func (x *Ground) GetObligation() Obligation {
+	if x != nil {
+		return x.Obligation
+	}
+	return Obligation_OBLIGATION_UNSPECIFIED
+}
+
+// Handling is how everybody has to treat a report: what the source said, made
+// stricter by the reports that it derives from.
+type Handling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The label in force.
+	Tlp TlpLabel `protobuf:"varint,1,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
+	// Community that GREEN means.
+	CommunityId string `protobuf:"bytes,2,opt,name=community_id,json=communityId,proto3" json:"community_id,omitempty"`
+	// Restrictions in force.
+	Restrictions *Restrictions `protobuf:"bytes,3,opt,name=restrictions,proto3" json:"restrictions,omitempty"`
+	// 法令上の守秘.
+	SecrecyRegime SecrecyRegime `protobuf:"varint,4,opt,name=secrecy_regime,json=secrecyRegime,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regime,omitempty"`
+	// Permissions to pass on.
+	OnwardPermissions []*OnwardPermission `protobuf:"bytes,5,rep,name=onward_permissions,json=onwardPermissions,proto3" json:"onward_permissions,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Handling) Reset() {
+	*x = Handling{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handling) ProtoMessage() {}
+
+func (x *Handling) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handling.ProtoReflect.Descriptor instead.
+func (*Handling) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Handling) GetTlp() TlpLabel {
+	if x != nil {
+		return x.Tlp
+	}
+	return TlpLabel_TLP_LABEL_UNSPECIFIED
+}
+
+func (x *Handling) GetCommunityId() string {
+	if x != nil {
+		return x.CommunityId
+	}
+	return ""
+}
+
+func (x *Handling) GetRestrictions() *Restrictions {
+	if x != nil {
+		return x.Restrictions
+	}
+	return nil
+}
+
+func (x *Handling) GetSecrecyRegime() SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegime
+	}
+	return SecrecyRegime_SECRECY_REGIME_UNSPECIFIED
+}
+
+func (x *Handling) GetOnwardPermissions() []*OnwardPermission {
+	if x != nil {
+		return x.OnwardPermissions
+	}
+	return nil
+}
+
 // Plan is the decision about one report: who gets which copy and why. It is
 // worked out once, stored with the report and carried out as it stands.
 type Plan struct {
@@ -278,14 +626,24 @@ type Plan struct {
 	// Revision of the directory that the decision used.
 	DirectoryRevision uint64 `protobuf:"varint,1,opt,name=directory_revision,json=directoryRevision,proto3" json:"directory_revision,omitempty"`
 	// One entry for each recipient member, sorted by member.
-	Copies        []*Copy `protobuf:"bytes,2,rep,name=copies,proto3" json:"copies,omitempty"`
+	Copies []*Copy `protobuf:"bytes,2,rep,name=copies,proto3" json:"copies,omitempty"`
+	// Version of the policy that the decision used.
+	PolicyVersion string `protobuf:"bytes,3,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	// Instant for which directory and policy were read.
+	DecideTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	// What waits for a person, by rule.
+	Steps []*Step `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Whom a rule names and the decision leaves out, with the reason.
+	Omissions []*Omission `protobuf:"bytes,6,rep,name=omissions,proto3" json:"omissions,omitempty"`
+	// How every holder has to treat it.
+	Handling      *Handling `protobuf:"bytes,7,opt,name=handling,proto3" json:"handling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_minato_v1_envelope_proto_msgTypes[2]
+	mi := &file_minato_v1_envelope_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +655,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_envelope_proto_msgTypes[2]
+	mi := &file_minato_v1_envelope_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +668,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{2}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Plan) GetDirectoryRevision() uint64 {
@@ -327,6 +685,41 @@ func (x *Plan) GetCopies() []*Copy {
 	return nil
 }
 
+func (x *Plan) GetPolicyVersion() string {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return ""
+}
+
+func (x *Plan) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
+func (x *Plan) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Plan) GetOmissions() []*Omission {
+	if x != nil {
+		return x.Omissions
+	}
+	return nil
+}
+
+func (x *Plan) GetHandling() *Handling {
+	if x != nil {
+		return x.Handling
+	}
+	return nil
+}
+
 // Copy is what one member gets.
 type Copy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -338,17 +731,29 @@ type Copy struct {
 	Persons []string `protobuf:"bytes,3,rep,name=persons,proto3" json:"persons,omitempty"`
 	// True when the copy names the source.
 	Named bool `protobuf:"varint,4,opt,name=named,proto3" json:"named,omitempty"`
-	// Id of the rule that gave the copy.
-	Rule string `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`
-	// The sentence behind the rule: guideline or TLP 2.0.
-	Basis         string `protobuf:"bytes,6,opt,name=basis,proto3" json:"basis,omitempty"`
+	// The rules that give it, the strongest first.
+	Grounds []*Ground `protobuf:"bytes,5,rep,name=grounds,proto3" json:"grounds,omitempty"`
+	// The way it takes, which decides what it holds.
+	Flow Flow `protobuf:"varint,6,opt,name=flow,proto3,enum=minato.v1.Flow" json:"flow,omitempty"`
+	// Fields of the report that it lacks, as in the proto.
+	Withheld []string `protobuf:"bytes,7,rep,name=withheld,proto3" json:"withheld,omitempty"`
+	// Fields of the report that it holds in a coarser form.
+	Generalised []string `protobuf:"bytes,8,rep,name=generalised,proto3" json:"generalised,omitempty"`
+	// SHA-256 of the payload that the member gets, 32 bytes.
+	PayloadDigest []byte `protobuf:"bytes,9,opt,name=payload_digest,json=payloadDigest,proto3" json:"payload_digest,omitempty"`
+	// SHA-256 of each part that the member may read.
+	Parts [][]byte `protobuf:"bytes,10,rep,name=parts,proto3" json:"parts,omitempty"`
+	// What the member has to do with it.
+	Tasks []*Step `protobuf:"bytes,11,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// Member that passed it on; empty when it comes from the source.
+	ForwardedBy   string `protobuf:"bytes,12,opt,name=forwarded_by,json=forwardedBy,proto3" json:"forwarded_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Copy) Reset() {
 	*x = Copy{}
-	mi := &file_minato_v1_envelope_proto_msgTypes[3]
+	mi := &file_minato_v1_envelope_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +765,7 @@ func (x *Copy) String() string {
 func (*Copy) ProtoMessage() {}
 
 func (x *Copy) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_envelope_proto_msgTypes[3]
+	mi := &file_minato_v1_envelope_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +778,7 @@ func (x *Copy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copy.ProtoReflect.Descriptor instead.
 func (*Copy) Descriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{3}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Copy) GetMember() string {
@@ -404,16 +809,993 @@ func (x *Copy) GetNamed() bool {
 	return false
 }
 
-func (x *Copy) GetRule() string {
+func (x *Copy) GetGrounds() []*Ground {
+	if x != nil {
+		return x.Grounds
+	}
+	return nil
+}
+
+func (x *Copy) GetFlow() Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return Flow_FLOW_UNSPECIFIED
+}
+
+func (x *Copy) GetWithheld() []string {
+	if x != nil {
+		return x.Withheld
+	}
+	return nil
+}
+
+func (x *Copy) GetGeneralised() []string {
+	if x != nil {
+		return x.Generalised
+	}
+	return nil
+}
+
+func (x *Copy) GetPayloadDigest() []byte {
+	if x != nil {
+		return x.PayloadDigest
+	}
+	return nil
+}
+
+func (x *Copy) GetParts() [][]byte {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Copy) GetTasks() []*Step {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Copy) GetForwardedBy() string {
+	if x != nil {
+		return x.ForwardedBy
+	}
+	return ""
+}
+
+// Step is something that waits for a person.
+type Step struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rule that asks for it.
+	Ground *Ground `protobuf:"bytes,1,opt,name=ground,proto3" json:"ground,omitempty"`
+	// Who does it.
+	Act Act `protobuf:"varint,2,opt,name=act,proto3,enum=minato.v1.Act" json:"act,omitempty"`
+	// Role of those who should hear of it, as in the policy, such as police.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// Members that hold the role here; empty when nobody does.
+	Members []string `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	// What a copy to them would hold.
+	Flow Flow `protobuf:"varint,5,opt,name=flow,proto3,enum=minato.v1.Flow" json:"flow,omitempty"`
+	// Form to fill; empty when there is none.
+	Form string `protobuf:"bytes,6,opt,name=form,proto3" json:"form,omitempty"`
+	// When the preliminary report is due; unset where the policy sets nothing.
+	PreliminaryDueTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=preliminary_due_time,json=preliminaryDueTime,proto3" json:"preliminary_due_time,omitempty"`
+	// When the detailed report is due; unset where the policy sets nothing.
+	DetailedDueTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=detailed_due_time,json=detailedDueTime,proto3" json:"detailed_due_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Step) GetGround() *Ground {
+	if x != nil {
+		return x.Ground
+	}
+	return nil
+}
+
+func (x *Step) GetAct() Act {
+	if x != nil {
+		return x.Act
+	}
+	return Act_ACT_UNSPECIFIED
+}
+
+func (x *Step) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Step) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Step) GetFlow() Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return Flow_FLOW_UNSPECIFIED
+}
+
+func (x *Step) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
+}
+
+func (x *Step) GetPreliminaryDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PreliminaryDueTime
+	}
+	return nil
+}
+
+func (x *Step) GetDetailedDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DetailedDueTime
+	}
+	return nil
+}
+
+// Omission is a member that a rule names and that gets no copy.
+type Omission struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the member.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Name of the member.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The rule that names it.
+	Ground *Ground `protobuf:"bytes,3,opt,name=ground,proto3" json:"ground,omitempty"`
+	// Machine-readable reason, such as OUTSIDE_LABEL.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Why and what to do, Japanese.
+	Japanese string `protobuf:"bytes,5,opt,name=japanese,proto3" json:"japanese,omitempty"`
+	// Why and what to do, English.
+	English       string `protobuf:"bytes,6,opt,name=english,proto3" json:"english,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Omission) Reset() {
+	*x = Omission{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Omission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Omission) ProtoMessage() {}
+
+func (x *Omission) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Omission.ProtoReflect.Descriptor instead.
+func (*Omission) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Omission) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Omission) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Omission) GetGround() *Ground {
+	if x != nil {
+		return x.Ground
+	}
+	return nil
+}
+
+func (x *Omission) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Omission) GetJapanese() string {
+	if x != nil {
+		return x.Japanese
+	}
+	return ""
+}
+
+func (x *Omission) GetEnglish() string {
+	if x != nil {
+		return x.English
+	}
+	return ""
+}
+
+// Projection is a copy that holds less than the report, signed by the hub:
+// payload type application/vnd.minato.copy.live.v1 or ...exercise.v1.
+type Projection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A Report that was built for one flow.
+	Envelope *Envelope `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	// The parts that it names and that the hub made for it.
+	Parts         []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Projection) Reset() {
+	*x = Projection{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Projection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Projection) ProtoMessage() {}
+
+func (x *Projection) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Projection.ProtoReflect.Descriptor instead.
+func (*Projection) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Projection) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Projection) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// SealedReport is a report that the hub cannot read, signed by its node:
+// payload type application/vnd.minato.sealed-report.live.v1 or
+// ...exercise.v1. The hub enforces on the outline, the recipients hold it
+// against the content.
+type SealedReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All that the hub learns.
+	Outline *Outline `protobuf:"bytes,1,opt,name=outline,proto3" json:"outline,omitempty"`
+	// Suite of the seals, such as MLKEM768-P256+A256GCM.
+	Suite string `protobuf:"bytes,2,opt,name=suite,proto3" json:"suite,omitempty"`
+	// One for each flow of the plan, at most 8.
+	Variants []*SealedVariant `protobuf:"bytes,3,rep,name=variants,proto3" json:"variants,omitempty"`
+	// The content keys, one wrap for each key that may open.
+	Wraps         []*Wrap `protobuf:"bytes,4,rep,name=wraps,proto3" json:"wraps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedReport) Reset() {
+	*x = SealedReport{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedReport) ProtoMessage() {}
+
+func (x *SealedReport) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedReport.ProtoReflect.Descriptor instead.
+func (*SealedReport) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SealedReport) GetOutline() *Outline {
+	if x != nil {
+		return x.Outline
+	}
+	return nil
+}
+
+func (x *SealedReport) GetSuite() string {
+	if x != nil {
+		return x.Suite
+	}
+	return ""
+}
+
+func (x *SealedReport) GetVariants() []*SealedVariant {
+	if x != nil {
+		return x.Variants
+	}
+	return nil
+}
+
+func (x *SealedReport) GetWraps() []*Wrap {
+	if x != nil {
+		return x.Wraps
+	}
+	return nil
+}
+
+// SealedVariant is one form of the content under a key of its own.
+type SealedVariant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The flow that it was built for.
+	Flow Flow `protobuf:"varint,1,opt,name=flow,proto3,enum=minato.v1.Flow" json:"flow,omitempty"`
+	// True when it names the source.
+	Named bool `protobuf:"varint,2,opt,name=named,proto3" json:"named,omitempty"`
+	// The sealed SealedContent: digest and size of the ciphertext.
+	Content *Part `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// The sealed parts: digests and sizes of the ciphertexts.
+	Parts []*Part `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
+	// SHA-256 of salt and plaintext: lets a recipient prove what was said.
+	Commitment    []byte `protobuf:"bytes,5,opt,name=commitment,proto3" json:"commitment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedVariant) Reset() {
+	*x = SealedVariant{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedVariant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedVariant) ProtoMessage() {}
+
+func (x *SealedVariant) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedVariant.ProtoReflect.Descriptor instead.
+func (*SealedVariant) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SealedVariant) GetFlow() Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return Flow_FLOW_UNSPECIFIED
+}
+
+func (x *SealedVariant) GetNamed() bool {
+	if x != nil {
+		return x.Named
+	}
+	return false
+}
+
+func (x *SealedVariant) GetContent() *Part {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *SealedVariant) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *SealedVariant) GetCommitment() []byte {
+	if x != nil {
+		return x.Commitment
+	}
+	return nil
+}
+
+// Wrap is a content key sealed to one public key.
+type Wrap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Member that may open.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Person that may open; empty for a key of the member's node.
+	Person string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	// Node whose key it is; 0 for a person's key.
+	Node uint32 `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`
+	// Id of the key: the first 16 hexadecimal digits of the SHA-256 of it.
+	KeyId string `protobuf:"bytes,4,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Index into variants.
+	Variant uint32 `protobuf:"varint,5,opt,name=variant,proto3" json:"variant,omitempty"`
+	// HPKE encapsulation and ciphertext.
+	SealedKey     []byte `protobuf:"bytes,6,opt,name=sealed_key,json=sealedKey,proto3" json:"sealed_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wrap) Reset() {
+	*x = Wrap{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wrap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wrap) ProtoMessage() {}
+
+func (x *Wrap) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wrap.ProtoReflect.Descriptor instead.
+func (*Wrap) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Wrap) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Wrap) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *Wrap) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Wrap) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *Wrap) GetVariant() uint32 {
+	if x != nil {
+		return x.Variant
+	}
+	return 0
+}
+
+func (x *Wrap) GetSealedKey() []byte {
+	if x != nil {
+		return x.SealedKey
+	}
+	return nil
+}
+
+// SealedContent is what a variant seals.
+type SealedContent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 random bytes.
+	Salt []byte `protobuf:"bytes,1,opt,name=salt,proto3" json:"salt,omitempty"`
+	// The report in the form of the variant.
+	Report []byte `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
+	// For each part of that report, in the order of Report.Parts, the digest of
+	// its ciphertext.
+	SealedParts   [][]byte `protobuf:"bytes,3,rep,name=sealed_parts,json=sealedParts,proto3" json:"sealed_parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedContent) Reset() {
+	*x = SealedContent{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedContent) ProtoMessage() {}
+
+func (x *SealedContent) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedContent.ProtoReflect.Descriptor instead.
+func (*SealedContent) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SealedContent) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *SealedContent) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *SealedContent) GetSealedParts() [][]byte {
+	if x != nil {
+		return x.SealedParts
+	}
+	return nil
+}
+
+// KeyEntry is one public key for sealing, signed by the owner's node: payload
+// type application/vnd.minato.key.v1.
+type KeyEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Member that owns it.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Person that owns it; empty for a key of the node.
+	Person string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	// Node that signs the entry, and that owns the key when there is no person.
+	Node uint32 `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`
+	// Suite, such as MLKEM768-P256.
+	Suite string `protobuf:"bytes,4,opt,name=suite,proto3" json:"suite,omitempty"`
+	// The public key.
+	PublicKey []byte `protobuf:"bytes,5,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// When it was made.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// After this time nothing is sealed to it.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyEntry) Reset() {
+	*x = KeyEntry{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyEntry) ProtoMessage() {}
+
+func (x *KeyEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyEntry.ProtoReflect.Descriptor instead.
+func (*KeyEntry) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *KeyEntry) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *KeyEntry) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *KeyEntry) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *KeyEntry) GetSuite() string {
+	if x != nil {
+		return x.Suite
+	}
+	return ""
+}
+
+func (x *KeyEntry) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *KeyEntry) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *KeyEntry) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// Instruction is what a member asks for a report that it holds, signed by its
+// node: payload type application/vnd.minato.instruction.v1.
+type Instruction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Live or exercise.
+	Lane Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	// Id of the report.
+	ReportId string `protobuf:"bytes,2,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
+	// Random id, 32 lower-case hexadecimal digits; a repeat gets the first
+	// answer.
+	InstructionId string `protobuf:"bytes,3,opt,name=instruction_id,json=instructionId,proto3" json:"instruction_id,omitempty"`
+	// When, by the node's clock.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Who decided, as the member names its people, at most 200 bytes.
+	Person string `protobuf:"bytes,5,opt,name=person,proto3" json:"person,omitempty"`
+	// One of these.
+	//
+	// Types that are valid to be assigned to Action:
+	//
+	//	*Instruction_Forward
+	//	*Instruction_Decide
+	Action        isInstruction_Action `protobuf_oneof:"action"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Instruction) Reset() {
+	*x = Instruction{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Instruction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Instruction) ProtoMessage() {}
+
+func (x *Instruction) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Instruction.ProtoReflect.Descriptor instead.
+func (*Instruction) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Instruction) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *Instruction) GetReportId() string {
+	if x != nil {
+		return x.ReportId
+	}
+	return ""
+}
+
+func (x *Instruction) GetInstructionId() string {
+	if x != nil {
+		return x.InstructionId
+	}
+	return ""
+}
+
+func (x *Instruction) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Instruction) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *Instruction) GetAction() isInstruction_Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *Instruction) GetForward() *Forward {
+	if x != nil {
+		if x, ok := x.Action.(*Instruction_Forward); ok {
+			return x.Forward
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetDecide() *Decide {
+	if x != nil {
+		if x, ok := x.Action.(*Instruction_Decide); ok {
+			return x.Decide
+		}
+	}
+	return nil
+}
+
+type isInstruction_Action interface {
+	isInstruction_Action()
+}
+
+type Instruction_Forward struct {
+	// Give it to more recipients.
+	Forward *Forward `protobuf:"bytes,6,opt,name=forward,proto3,oneof"`
+}
+
+type Instruction_Decide struct {
+	// Decide a step of the plan.
+	Decide *Decide `protobuf:"bytes,7,opt,name=decide,proto3,oneof"`
+}
+
+func (*Instruction_Forward) isInstruction_Action() {}
+
+func (*Instruction_Decide) isInstruction_Action() {}
+
+// Forward passes a report on: a recipient to its clients or to whom the source
+// has permitted, the source to further recipients.
+type Forward struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To whom.
+	Recipients []*Recipient `protobuf:"bytes,1,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// For a sealed report, by its source only: the content key for them.
+	Wraps []*Wrap `protobuf:"bytes,2,rep,name=wraps,proto3" json:"wraps,omitempty"`
+	// For a sealed report: further forms of the content; wraps count on from
+	// those of the report.
+	Variants      []*SealedVariant `protobuf:"bytes,3,rep,name=variants,proto3" json:"variants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Forward) GetRecipients() []*Recipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *Forward) GetWraps() []*Wrap {
+	if x != nil {
+		return x.Wraps
+	}
+	return nil
+}
+
+func (x *Forward) GetVariants() []*SealedVariant {
+	if x != nil {
+		return x.Variants
+	}
+	return nil
+}
+
+// Decide records what became of a step of the plan.
+type Decide struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rule of the step.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// DONE, PLANNED or DECLINED.
+	State NoticeState `protobuf:"varint,2,opt,name=state,proto3,enum=minato.v1.NoticeState" json:"state,omitempty"`
+	// For the record, at most 1,000 bytes.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decide) Reset() {
+	*x = Decide{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decide) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decide) ProtoMessage() {}
+
+func (x *Decide) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decide.ProtoReflect.Descriptor instead.
+func (*Decide) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Decide) GetRule() string {
 	if x != nil {
 		return x.Rule
 	}
 	return ""
 }
 
-func (x *Copy) GetBasis() string {
+func (x *Decide) GetState() NoticeState {
 	if x != nil {
-		return x.Basis
+		return x.State
+	}
+	return NoticeState_NOTICE_STATE_UNSPECIFIED
+}
+
+func (x *Decide) GetNote() string {
+	if x != nil {
+		return x.Note
 	}
 	return ""
 }
@@ -444,7 +1826,7 @@ type SubmitReceipt struct {
 
 func (x *SubmitReceipt) Reset() {
 	*x = SubmitReceipt{}
-	mi := &file_minato_v1_envelope_proto_msgTypes[4]
+	mi := &file_minato_v1_envelope_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +1838,7 @@ func (x *SubmitReceipt) String() string {
 func (*SubmitReceipt) ProtoMessage() {}
 
 func (x *SubmitReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_envelope_proto_msgTypes[4]
+	mi := &file_minato_v1_envelope_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +1851,7 @@ func (x *SubmitReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReceipt.ProtoReflect.Descriptor instead.
 func (*SubmitReceipt) Descriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{4}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubmitReceipt) GetReportId() string {
@@ -560,7 +1942,7 @@ type DeliveryReceipt struct {
 
 func (x *DeliveryReceipt) Reset() {
 	*x = DeliveryReceipt{}
-	mi := &file_minato_v1_envelope_proto_msgTypes[5]
+	mi := &file_minato_v1_envelope_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +1954,7 @@ func (x *DeliveryReceipt) String() string {
 func (*DeliveryReceipt) ProtoMessage() {}
 
 func (x *DeliveryReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_envelope_proto_msgTypes[5]
+	mi := &file_minato_v1_envelope_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +1967,7 @@ func (x *DeliveryReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryReceipt.ProtoReflect.Descriptor instead.
 func (*DeliveryReceipt) Descriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{5}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeliveryReceipt) GetReportId() string {
@@ -665,7 +2047,8 @@ func (x *DeliveryReceipt) GetReceiptTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Delivery is one copy on its way to one node (情報提供).
+// Delivery is one copy on its way to one node (情報提供). A copy that does not
+// name its source has neither source, source_name nor source_key.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Place in the stream of this node: 1, 2, 3, ... without a gap, so that a
@@ -675,7 +2058,8 @@ type Delivery struct {
 	Lane Lane `protobuf:"varint,2,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
 	// Id of the report.
 	ReportId string `protobuf:"bytes,3,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
-	// The report as its node signed it.
+	// The report as its node signed it, sealed or open, or a projection as the
+	// hub signed it.
 	Envelope *Envelope `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
 	// Member that reported.
 	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
@@ -686,14 +2070,22 @@ type Delivery struct {
 	// What this member gets and why.
 	Copy *Copy `protobuf:"bytes,8,opt,name=copy,proto3" json:"copy,omitempty"`
 	// Ed25519 key of the node that signed, as the directory had it.
-	SourceKey     []byte `protobuf:"bytes,9,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
+	SourceKey []byte `protobuf:"bytes,9,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
+	// How to treat it.
+	Handling *Handling `protobuf:"bytes,10,opt,name=handling,proto3" json:"handling,omitempty"`
+	// The instruction that gave this copy, as its node signed it; empty when the
+	// plan of the report did.
+	Instruction *Envelope `protobuf:"bytes,11,opt,name=instruction,proto3" json:"instruction,omitempty"`
+	// Set instead of envelope: the source has changed the label of a report that
+	// this member holds.
+	Relabelling   *Relabelling `protobuf:"bytes,12,opt,name=relabelling,proto3" json:"relabelling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_minato_v1_envelope_proto_msgTypes[6]
+	mi := &file_minato_v1_envelope_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +2097,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_envelope_proto_msgTypes[6]
+	mi := &file_minato_v1_envelope_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +2110,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Delivery) GetDeliverySequence() uint64 {
@@ -784,6 +2176,82 @@ func (x *Delivery) GetSourceKey() []byte {
 	return nil
 }
 
+func (x *Delivery) GetHandling() *Handling {
+	if x != nil {
+		return x.Handling
+	}
+	return nil
+}
+
+func (x *Delivery) GetInstruction() *Envelope {
+	if x != nil {
+		return x.Instruction
+	}
+	return nil
+}
+
+func (x *Delivery) GetRelabelling() *Relabelling {
+	if x != nil {
+		return x.Relabelling
+	}
+	return nil
+}
+
+// Relabelling tells a holder that a report has another label now.
+type Relabelling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The report that it holds.
+	ReportId string `protobuf:"bytes,1,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
+	// The label in force from now on.
+	Tlp           TlpLabel `protobuf:"varint,2,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relabelling) Reset() {
+	*x = Relabelling{}
+	mi := &file_minato_v1_envelope_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relabelling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relabelling) ProtoMessage() {}
+
+func (x *Relabelling) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_envelope_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relabelling.ProtoReflect.Descriptor instead.
+func (*Relabelling) Descriptor() ([]byte, []int) {
+	return file_minato_v1_envelope_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Relabelling) GetReportId() string {
+	if x != nil {
+		return x.ReportId
+	}
+	return ""
+}
+
+func (x *Relabelling) GetTlp() TlpLabel {
+	if x != nil {
+		return x.Tlp
+	}
+	return TlpLabel_TLP_LABEL_UNSPECIFIED
+}
+
 var File_minato_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_minato_v1_envelope_proto_rawDesc = "" +
@@ -797,17 +2265,118 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"signatures\"@\n" +
 	"\tSignature\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"^\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"i\n" +
+	"\x06Ground\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05basis\x18\x02 \x01(\tR\x05basis\x125\n" +
+	"\n" +
+	"obligation\x18\x03 \x01(\x0e2\x15.minato.v1.ObligationR\n" +
+	"obligation\"\x9e\x02\n" +
+	"\bHandling\x12%\n" +
+	"\x03tlp\x18\x01 \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\x12!\n" +
+	"\fcommunity_id\x18\x02 \x01(\tR\vcommunityId\x12;\n" +
+	"\frestrictions\x18\x03 \x01(\v2\x17.minato.v1.RestrictionsR\frestrictions\x12?\n" +
+	"\x0esecrecy_regime\x18\x04 \x01(\x0e2\x18.minato.v1.SecrecyRegimeR\rsecrecyRegime\x12J\n" +
+	"\x12onward_permissions\x18\x05 \x03(\v2\x1b.minato.v1.OnwardPermissionR\x11onwardPermissions\"\xcd\x02\n" +
 	"\x04Plan\x12-\n" +
 	"\x12directory_revision\x18\x01 \x01(\x04R\x11directoryRevision\x12'\n" +
-	"\x06copies\x18\x02 \x03(\v2\x0f.minato.v1.CopyR\x06copies\"\x8c\x01\n" +
+	"\x06copies\x18\x02 \x03(\v2\x0f.minato.v1.CopyR\x06copies\x12%\n" +
+	"\x0epolicy_version\x18\x03 \x01(\tR\rpolicyVersion\x12;\n" +
+	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\x12%\n" +
+	"\x05steps\x18\x05 \x03(\v2\x0f.minato.v1.StepR\x05steps\x121\n" +
+	"\tomissions\x18\x06 \x03(\v2\x13.minato.v1.OmissionR\tomissions\x12/\n" +
+	"\bhandling\x18\a \x01(\v2\x13.minato.v1.HandlingR\bhandling\"\xf9\x02\n" +
 	"\x04Copy\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\apersons\x18\x03 \x03(\tR\apersons\x12\x14\n" +
-	"\x05named\x18\x04 \x01(\bR\x05named\x12\x12\n" +
-	"\x04rule\x18\x05 \x01(\tR\x04rule\x12\x14\n" +
-	"\x05basis\x18\x06 \x01(\tR\x05basis\"\xa8\x02\n" +
+	"\x05named\x18\x04 \x01(\bR\x05named\x12+\n" +
+	"\agrounds\x18\x05 \x03(\v2\x11.minato.v1.GroundR\agrounds\x12#\n" +
+	"\x04flow\x18\x06 \x01(\x0e2\x0f.minato.v1.FlowR\x04flow\x12\x1a\n" +
+	"\bwithheld\x18\a \x03(\tR\bwithheld\x12 \n" +
+	"\vgeneralised\x18\b \x03(\tR\vgeneralised\x12%\n" +
+	"\x0epayload_digest\x18\t \x01(\fR\rpayloadDigest\x12\x14\n" +
+	"\x05parts\x18\n" +
+	" \x03(\fR\x05parts\x12%\n" +
+	"\x05tasks\x18\v \x03(\v2\x0f.minato.v1.StepR\x05tasks\x12!\n" +
+	"\fforwarded_by\x18\f \x01(\tR\vforwardedBy\"\xd0\x02\n" +
+	"\x04Step\x12)\n" +
+	"\x06ground\x18\x01 \x01(\v2\x11.minato.v1.GroundR\x06ground\x12 \n" +
+	"\x03act\x18\x02 \x01(\x0e2\x0e.minato.v1.ActR\x03act\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x18\n" +
+	"\amembers\x18\x04 \x03(\tR\amembers\x12#\n" +
+	"\x04flow\x18\x05 \x01(\x0e2\x0f.minato.v1.FlowR\x04flow\x12\x12\n" +
+	"\x04form\x18\x06 \x01(\tR\x04form\x12L\n" +
+	"\x14preliminary_due_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x12preliminaryDueTime\x12F\n" +
+	"\x11detailed_due_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fdetailedDueTime\"\xaf\x01\n" +
+	"\bOmission\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12)\n" +
+	"\x06ground\x18\x03 \x01(\v2\x11.minato.v1.GroundR\x06ground\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bjapanese\x18\x05 \x01(\tR\bjapanese\x12\x18\n" +
+	"\aenglish\x18\x06 \x01(\tR\aenglish\"d\n" +
+	"\n" +
+	"Projection\x12/\n" +
+	"\benvelope\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\benvelope\x12%\n" +
+	"\x05parts\x18\x02 \x03(\v2\x0f.minato.v1.PartR\x05parts\"\xaf\x01\n" +
+	"\fSealedReport\x12,\n" +
+	"\aoutline\x18\x01 \x01(\v2\x12.minato.v1.OutlineR\aoutline\x12\x14\n" +
+	"\x05suite\x18\x02 \x01(\tR\x05suite\x124\n" +
+	"\bvariants\x18\x03 \x03(\v2\x18.minato.v1.SealedVariantR\bvariants\x12%\n" +
+	"\x05wraps\x18\x04 \x03(\v2\x0f.minato.v1.WrapR\x05wraps\"\xbc\x01\n" +
+	"\rSealedVariant\x12#\n" +
+	"\x04flow\x18\x01 \x01(\x0e2\x0f.minato.v1.FlowR\x04flow\x12\x14\n" +
+	"\x05named\x18\x02 \x01(\bR\x05named\x12)\n" +
+	"\acontent\x18\x03 \x01(\v2\x0f.minato.v1.PartR\acontent\x12%\n" +
+	"\x05parts\x18\x04 \x03(\v2\x0f.minato.v1.PartR\x05parts\x12\x1e\n" +
+	"\n" +
+	"commitment\x18\x05 \x01(\fR\n" +
+	"commitment\"\x9a\x01\n" +
+	"\x04Wrap\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
+	"\x06person\x18\x02 \x01(\tR\x06person\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\rR\x04node\x12\x15\n" +
+	"\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x18\n" +
+	"\avariant\x18\x05 \x01(\rR\avariant\x12\x1d\n" +
+	"\n" +
+	"sealed_key\x18\x06 \x01(\fR\tsealedKey\"^\n" +
+	"\rSealedContent\x12\x12\n" +
+	"\x04salt\x18\x01 \x01(\fR\x04salt\x12\x16\n" +
+	"\x06report\x18\x02 \x01(\fR\x06report\x12!\n" +
+	"\fsealed_parts\x18\x03 \x03(\fR\vsealedParts\"\xfd\x01\n" +
+	"\bKeyEntry\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
+	"\x06person\x18\x02 \x01(\tR\x06person\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\rR\x04node\x12\x14\n" +
+	"\x05suite\x18\x04 \x01(\tR\x05suite\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x05 \x01(\fR\tpublicKey\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xb2\x02\n" +
+	"\vInstruction\x12#\n" +
+	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
+	"\treport_id\x18\x02 \x01(\tR\breportId\x12%\n" +
+	"\x0einstruction_id\x18\x03 \x01(\tR\rinstructionId\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x16\n" +
+	"\x06person\x18\x05 \x01(\tR\x06person\x12.\n" +
+	"\aforward\x18\x06 \x01(\v2\x12.minato.v1.ForwardH\x00R\aforward\x12+\n" +
+	"\x06decide\x18\a \x01(\v2\x11.minato.v1.DecideH\x00R\x06decideB\b\n" +
+	"\x06action\"\x9c\x01\n" +
+	"\aForward\x124\n" +
+	"\n" +
+	"recipients\x18\x01 \x03(\v2\x14.minato.v1.RecipientR\n" +
+	"recipients\x12%\n" +
+	"\x05wraps\x18\x02 \x03(\v2\x0f.minato.v1.WrapR\x05wraps\x124\n" +
+	"\bvariants\x18\x03 \x03(\v2\x18.minato.v1.SealedVariantR\bvariants\"^\n" +
+	"\x06Decide\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12,\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x16.minato.v1.NoticeStateR\x05state\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\xa8\x02\n" +
 	"\rSubmitReceipt\x12\x1b\n" +
 	"\treport_id\x18\x01 \x01(\tR\breportId\x12\x17\n" +
 	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x1a\n" +
@@ -830,7 +2399,7 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"\x06person\x18\t \x01(\tR\x06person\x12\x16\n" +
 	"\x06reason\x18\n" +
 	" \x01(\tR\x06reason\x12=\n" +
-	"\freceipt_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vreceiptTime\"\xe4\x02\n" +
+	"\freceipt_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vreceiptTime\"\x86\x04\n" +
 	"\bDelivery\x12+\n" +
 	"\x11delivery_sequence\x18\x01 \x01(\x04R\x10deliverySequence\x12#\n" +
 	"\x04lane\x18\x02 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
@@ -843,7 +2412,39 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"acceptTime\x12#\n" +
 	"\x04copy\x18\b \x01(\v2\x0f.minato.v1.CopyR\x04copy\x12\x1d\n" +
 	"\n" +
-	"source_key\x18\t \x01(\fR\tsourceKey*\x9b\x01\n" +
+	"source_key\x18\t \x01(\fR\tsourceKey\x12/\n" +
+	"\bhandling\x18\n" +
+	" \x01(\v2\x13.minato.v1.HandlingR\bhandling\x125\n" +
+	"\vinstruction\x18\v \x01(\v2\x13.minato.v1.EnvelopeR\vinstruction\x128\n" +
+	"\vrelabelling\x18\f \x01(\v2\x16.minato.v1.RelabellingR\vrelabelling\"Q\n" +
+	"\vRelabelling\x12\x1b\n" +
+	"\treport_id\x18\x01 \x01(\tR\breportId\x12%\n" +
+	"\x03tlp\x18\x02 \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp*\x9b\x01\n" +
+	"\x04Flow\x12\x14\n" +
+	"\x10FLOW_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eFLOW_AUTHORITY\x10\x01\x12\r\n" +
+	"\tFLOW_PEER\x10\x02\x12\x0f\n" +
+	"\vFLOW_EXPERT\x10\x03\x12\x13\n" +
+	"\x0fFLOW_EXPERT_NDA\x10\x04\x12\x12\n" +
+	"\x0eFLOW_ANONYMOUS\x10\x05\x12\x0f\n" +
+	"\vFLOW_PUBLIC\x10\x06\x12\x0f\n" +
+	"\vFLOW_STATUS\x10\a*V\n" +
+	"\x03Act\x12\x13\n" +
+	"\x0fACT_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bACT_AUTO\x10\x01\x12\x0e\n" +
+	"\n" +
+	"ACT_PROMPT\x10\x02\x12\f\n" +
+	"\bACT_TASK\x10\x03\x12\x0e\n" +
+	"\n" +
+	"ACT_EXPORT\x10\x04*\x91\x01\n" +
+	"\n" +
+	"Obligation\x12\x1a\n" +
+	"\x16OBLIGATION_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eOBLIGATION_LAW\x10\x01\x12\x13\n" +
+	"\x0fOBLIGATION_MUST\x10\x02\x12\x13\n" +
+	"\x0fOBLIGATION_PLAN\x10\x03\x12\x15\n" +
+	"\x11OBLIGATION_SHOULD\x10\x04\x12\x12\n" +
+	"\x0eOBLIGATION_MAY\x10\x05*\x9b\x01\n" +
 	"\fReceiptState\x12\x1d\n" +
 	"\x19RECEIPT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RECEIPT_STATE_SENT\x10\x01\x12\x18\n" +
@@ -870,40 +2471,105 @@ func file_minato_v1_envelope_proto_rawDescGZIP() []byte {
 	return file_minato_v1_envelope_proto_rawDescData
 }
 
-var file_minato_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_minato_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_minato_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_minato_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_minato_v1_envelope_proto_goTypes = []any{
-	(ReceiptState)(0),             // 0: minato.v1.ReceiptState
-	(Reaction)(0),                 // 1: minato.v1.Reaction
-	(*Envelope)(nil),              // 2: minato.v1.Envelope
-	(*Signature)(nil),             // 3: minato.v1.Signature
-	(*Plan)(nil),                  // 4: minato.v1.Plan
-	(*Copy)(nil),                  // 5: minato.v1.Copy
-	(*SubmitReceipt)(nil),         // 6: minato.v1.SubmitReceipt
-	(*DeliveryReceipt)(nil),       // 7: minato.v1.DeliveryReceipt
-	(*Delivery)(nil),              // 8: minato.v1.Delivery
-	(Lane)(0),                     // 9: minato.v1.Lane
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(Flow)(0),                     // 0: minato.v1.Flow
+	(Act)(0),                      // 1: minato.v1.Act
+	(Obligation)(0),               // 2: minato.v1.Obligation
+	(ReceiptState)(0),             // 3: minato.v1.ReceiptState
+	(Reaction)(0),                 // 4: minato.v1.Reaction
+	(*Envelope)(nil),              // 5: minato.v1.Envelope
+	(*Signature)(nil),             // 6: minato.v1.Signature
+	(*Ground)(nil),                // 7: minato.v1.Ground
+	(*Handling)(nil),              // 8: minato.v1.Handling
+	(*Plan)(nil),                  // 9: minato.v1.Plan
+	(*Copy)(nil),                  // 10: minato.v1.Copy
+	(*Step)(nil),                  // 11: minato.v1.Step
+	(*Omission)(nil),              // 12: minato.v1.Omission
+	(*Projection)(nil),            // 13: minato.v1.Projection
+	(*SealedReport)(nil),          // 14: minato.v1.SealedReport
+	(*SealedVariant)(nil),         // 15: minato.v1.SealedVariant
+	(*Wrap)(nil),                  // 16: minato.v1.Wrap
+	(*SealedContent)(nil),         // 17: minato.v1.SealedContent
+	(*KeyEntry)(nil),              // 18: minato.v1.KeyEntry
+	(*Instruction)(nil),           // 19: minato.v1.Instruction
+	(*Forward)(nil),               // 20: minato.v1.Forward
+	(*Decide)(nil),                // 21: minato.v1.Decide
+	(*SubmitReceipt)(nil),         // 22: minato.v1.SubmitReceipt
+	(*DeliveryReceipt)(nil),       // 23: minato.v1.DeliveryReceipt
+	(*Delivery)(nil),              // 24: minato.v1.Delivery
+	(*Relabelling)(nil),           // 25: minato.v1.Relabelling
+	(TlpLabel)(0),                 // 26: minato.v1.TlpLabel
+	(*Restrictions)(nil),          // 27: minato.v1.Restrictions
+	(SecrecyRegime)(0),            // 28: minato.v1.SecrecyRegime
+	(*OnwardPermission)(nil),      // 29: minato.v1.OnwardPermission
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*Part)(nil),                  // 31: minato.v1.Part
+	(*Outline)(nil),               // 32: minato.v1.Outline
+	(Lane)(0),                     // 33: minato.v1.Lane
+	(*Recipient)(nil),             // 34: minato.v1.Recipient
+	(NoticeState)(0),              // 35: minato.v1.NoticeState
 }
 var file_minato_v1_envelope_proto_depIdxs = []int32{
-	3,  // 0: minato.v1.Envelope.signatures:type_name -> minato.v1.Signature
-	5,  // 1: minato.v1.Plan.copies:type_name -> minato.v1.Copy
-	9,  // 2: minato.v1.SubmitReceipt.lane:type_name -> minato.v1.Lane
-	10, // 3: minato.v1.SubmitReceipt.accept_time:type_name -> google.protobuf.Timestamp
-	4,  // 4: minato.v1.SubmitReceipt.plan:type_name -> minato.v1.Plan
-	9,  // 5: minato.v1.DeliveryReceipt.lane:type_name -> minato.v1.Lane
-	0,  // 6: minato.v1.DeliveryReceipt.state:type_name -> minato.v1.ReceiptState
-	1,  // 7: minato.v1.DeliveryReceipt.reaction:type_name -> minato.v1.Reaction
-	10, // 8: minato.v1.DeliveryReceipt.receipt_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: minato.v1.Delivery.lane:type_name -> minato.v1.Lane
-	2,  // 10: minato.v1.Delivery.envelope:type_name -> minato.v1.Envelope
-	10, // 11: minato.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	5,  // 12: minato.v1.Delivery.copy:type_name -> minato.v1.Copy
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	6,  // 0: minato.v1.Envelope.signatures:type_name -> minato.v1.Signature
+	2,  // 1: minato.v1.Ground.obligation:type_name -> minato.v1.Obligation
+	26, // 2: minato.v1.Handling.tlp:type_name -> minato.v1.TlpLabel
+	27, // 3: minato.v1.Handling.restrictions:type_name -> minato.v1.Restrictions
+	28, // 4: minato.v1.Handling.secrecy_regime:type_name -> minato.v1.SecrecyRegime
+	29, // 5: minato.v1.Handling.onward_permissions:type_name -> minato.v1.OnwardPermission
+	10, // 6: minato.v1.Plan.copies:type_name -> minato.v1.Copy
+	30, // 7: minato.v1.Plan.decide_time:type_name -> google.protobuf.Timestamp
+	11, // 8: minato.v1.Plan.steps:type_name -> minato.v1.Step
+	12, // 9: minato.v1.Plan.omissions:type_name -> minato.v1.Omission
+	8,  // 10: minato.v1.Plan.handling:type_name -> minato.v1.Handling
+	7,  // 11: minato.v1.Copy.grounds:type_name -> minato.v1.Ground
+	0,  // 12: minato.v1.Copy.flow:type_name -> minato.v1.Flow
+	11, // 13: minato.v1.Copy.tasks:type_name -> minato.v1.Step
+	7,  // 14: minato.v1.Step.ground:type_name -> minato.v1.Ground
+	1,  // 15: minato.v1.Step.act:type_name -> minato.v1.Act
+	0,  // 16: minato.v1.Step.flow:type_name -> minato.v1.Flow
+	30, // 17: minato.v1.Step.preliminary_due_time:type_name -> google.protobuf.Timestamp
+	30, // 18: minato.v1.Step.detailed_due_time:type_name -> google.protobuf.Timestamp
+	7,  // 19: minato.v1.Omission.ground:type_name -> minato.v1.Ground
+	5,  // 20: minato.v1.Projection.envelope:type_name -> minato.v1.Envelope
+	31, // 21: minato.v1.Projection.parts:type_name -> minato.v1.Part
+	32, // 22: minato.v1.SealedReport.outline:type_name -> minato.v1.Outline
+	15, // 23: minato.v1.SealedReport.variants:type_name -> minato.v1.SealedVariant
+	16, // 24: minato.v1.SealedReport.wraps:type_name -> minato.v1.Wrap
+	0,  // 25: minato.v1.SealedVariant.flow:type_name -> minato.v1.Flow
+	31, // 26: minato.v1.SealedVariant.content:type_name -> minato.v1.Part
+	31, // 27: minato.v1.SealedVariant.parts:type_name -> minato.v1.Part
+	30, // 28: minato.v1.KeyEntry.create_time:type_name -> google.protobuf.Timestamp
+	30, // 29: minato.v1.KeyEntry.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 30: minato.v1.Instruction.lane:type_name -> minato.v1.Lane
+	30, // 31: minato.v1.Instruction.create_time:type_name -> google.protobuf.Timestamp
+	20, // 32: minato.v1.Instruction.forward:type_name -> minato.v1.Forward
+	21, // 33: minato.v1.Instruction.decide:type_name -> minato.v1.Decide
+	34, // 34: minato.v1.Forward.recipients:type_name -> minato.v1.Recipient
+	16, // 35: minato.v1.Forward.wraps:type_name -> minato.v1.Wrap
+	15, // 36: minato.v1.Forward.variants:type_name -> minato.v1.SealedVariant
+	35, // 37: minato.v1.Decide.state:type_name -> minato.v1.NoticeState
+	33, // 38: minato.v1.SubmitReceipt.lane:type_name -> minato.v1.Lane
+	30, // 39: minato.v1.SubmitReceipt.accept_time:type_name -> google.protobuf.Timestamp
+	9,  // 40: minato.v1.SubmitReceipt.plan:type_name -> minato.v1.Plan
+	33, // 41: minato.v1.DeliveryReceipt.lane:type_name -> minato.v1.Lane
+	3,  // 42: minato.v1.DeliveryReceipt.state:type_name -> minato.v1.ReceiptState
+	4,  // 43: minato.v1.DeliveryReceipt.reaction:type_name -> minato.v1.Reaction
+	30, // 44: minato.v1.DeliveryReceipt.receipt_time:type_name -> google.protobuf.Timestamp
+	33, // 45: minato.v1.Delivery.lane:type_name -> minato.v1.Lane
+	5,  // 46: minato.v1.Delivery.envelope:type_name -> minato.v1.Envelope
+	30, // 47: minato.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	10, // 48: minato.v1.Delivery.copy:type_name -> minato.v1.Copy
+	8,  // 49: minato.v1.Delivery.handling:type_name -> minato.v1.Handling
+	5,  // 50: minato.v1.Delivery.instruction:type_name -> minato.v1.Envelope
+	25, // 51: minato.v1.Delivery.relabelling:type_name -> minato.v1.Relabelling
+	26, // 52: minato.v1.Relabelling.tlp:type_name -> minato.v1.TlpLabel
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_envelope_proto_init() }
@@ -912,13 +2578,17 @@ func file_minato_v1_envelope_proto_init() {
 		return
 	}
 	file_minato_v1_report_proto_init()
+	file_minato_v1_envelope_proto_msgTypes[14].OneofWrappers = []any{
+		(*Instruction_Forward)(nil),
+		(*Instruction_Decide)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_envelope_proto_rawDesc), len(file_minato_v1_envelope_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   7,
+			NumEnums:      5,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -399,7 +399,9 @@ type SubmitReportRequest struct {
 	// sender keeps it over retries.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The report, signed by the calling node. Payload type
-	// application/vnd.minato.report.live.v1 or ...exercise.v1.
+	// application/vnd.minato.report.live.v1 or ...exercise.v1; for TLP:RED and
+	// TLP:AMBER+STRICT a SealedReport, ...sealed-report.live.v1 or
+	// ...exercise.v1.
 	Envelope      *Envelope `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -499,8 +501,10 @@ func (x *SubmitReportResponse) GetReceipt() *Envelope {
 // PlanReportRequest asks who would get a report.
 type PlanReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The report as it would be signed.
-	Report        *Report `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// The report as it would be signed; unset where the hub must not read it.
+	Report *Report `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// Instead of the report, its outline: TLP:RED and TLP:AMBER+STRICT.
+	Outline       *Outline `protobuf:"bytes,2,opt,name=outline,proto3" json:"outline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +542,13 @@ func (*PlanReportRequest) Descriptor() ([]byte, []int) {
 func (x *PlanReportRequest) GetReport() *Report {
 	if x != nil {
 		return x.Report
+	}
+	return nil
+}
+
+func (x *PlanReportRequest) GetOutline() *Outline {
+	if x != nil {
+		return x.Outline
 	}
 	return nil
 }
@@ -1621,6 +1632,336 @@ func (*SetProfileResponse) Descriptor() ([]byte, []int) {
 	return file_minato_v1_hub_proto_rawDescGZIP(), []int{27}
 }
 
+// ExplainReportRequest asks about one report and one member.
+type ExplainReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Live or exercise.
+	Lane Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	// Id of the report.
+	ReportId string `protobuf:"bytes,2,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
+	// The member; a recipient may ask about itself only.
+	Member        string `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReportRequest) Reset() {
+	*x = ExplainReportRequest{}
+	mi := &file_minato_v1_hub_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReportRequest) ProtoMessage() {}
+
+func (x *ExplainReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReportRequest.ProtoReflect.Descriptor instead.
+func (*ExplainReportRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ExplainReportRequest) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *ExplainReportRequest) GetReportId() string {
+	if x != nil {
+		return x.ReportId
+	}
+	return ""
+}
+
+func (x *ExplainReportRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+// ExplainReportResponse says why.
+type ExplainReportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the member got; unset when it got nothing.
+	Copy *Copy `protobuf:"bytes,1,opt,name=copy,proto3" json:"copy,omitempty"`
+	// When that was decided.
+	DecideTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	// Why it got nothing, by rule.
+	Omissions []*Omission `protobuf:"bytes,3,rep,name=omissions,proto3" json:"omissions,omitempty"`
+	// Revision of the directory that the decision used.
+	DirectoryRevision uint64 `protobuf:"varint,4,opt,name=directory_revision,json=directoryRevision,proto3" json:"directory_revision,omitempty"`
+	// Version of the policy that the decision used.
+	PolicyVersion string `protobuf:"bytes,5,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReportResponse) Reset() {
+	*x = ExplainReportResponse{}
+	mi := &file_minato_v1_hub_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReportResponse) ProtoMessage() {}
+
+func (x *ExplainReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReportResponse.ProtoReflect.Descriptor instead.
+func (*ExplainReportResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ExplainReportResponse) GetCopy() *Copy {
+	if x != nil {
+		return x.Copy
+	}
+	return nil
+}
+
+func (x *ExplainReportResponse) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
+func (x *ExplainReportResponse) GetOmissions() []*Omission {
+	if x != nil {
+		return x.Omissions
+	}
+	return nil
+}
+
+func (x *ExplainReportResponse) GetDirectoryRevision() uint64 {
+	if x != nil {
+		return x.DirectoryRevision
+	}
+	return 0
+}
+
+func (x *ExplainReportResponse) GetPolicyVersion() string {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return ""
+}
+
+// InstructReportRequest carries one signed instruction.
+type InstructReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An Instruction signed by the calling node.
+	Instruction *Envelope `protobuf:"bytes,1,opt,name=instruction,proto3" json:"instruction,omitempty"`
+	// Work out the answer and store nothing.
+	Preview       bool `protobuf:"varint,2,opt,name=preview,proto3" json:"preview,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstructReportRequest) Reset() {
+	*x = InstructReportRequest{}
+	mi := &file_minato_v1_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstructReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstructReportRequest) ProtoMessage() {}
+
+func (x *InstructReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstructReportRequest.ProtoReflect.Descriptor instead.
+func (*InstructReportRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *InstructReportRequest) GetInstruction() *Envelope {
+	if x != nil {
+		return x.Instruction
+	}
+	return nil
+}
+
+func (x *InstructReportRequest) GetPreview() bool {
+	if x != nil {
+		return x.Preview
+	}
+	return false
+}
+
+// InstructReportResponse is what was decided.
+type InstructReportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The further copies.
+	Plan          *Plan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstructReportResponse) Reset() {
+	*x = InstructReportResponse{}
+	mi := &file_minato_v1_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstructReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstructReportResponse) ProtoMessage() {}
+
+func (x *InstructReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstructReportResponse.ProtoReflect.Descriptor instead.
+func (*InstructReportResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *InstructReportResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// SetKeyRequest carries one key.
+type SetKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A KeyEntry signed by the calling node.
+	Key           *Envelope `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetKeyRequest) Reset() {
+	*x = SetKeyRequest{}
+	mi := &file_minato_v1_hub_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetKeyRequest) ProtoMessage() {}
+
+func (x *SetKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetKeyRequest.ProtoReflect.Descriptor instead.
+func (*SetKeyRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SetKeyRequest) GetKey() *Envelope {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// SetKeyResponse confirms that the entry is durable.
+type SetKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetKeyResponse) Reset() {
+	*x = SetKeyResponse{}
+	mi := &file_minato_v1_hub_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetKeyResponse) ProtoMessage() {}
+
+func (x *SetKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_hub_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetKeyResponse.ProtoReflect.Descriptor instead.
+func (*SetKeyResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_hub_proto_rawDescGZIP(), []int{33}
+}
+
 var File_minato_v1_hub_proto protoreflect.FileDescriptor
 
 const file_minato_v1_hub_proto_rawDesc = "" +
@@ -1654,9 +1995,10 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12/\n" +
 	"\benvelope\x18\x02 \x01(\v2\x13.minato.v1.EnvelopeR\benvelope\"E\n" +
 	"\x14SubmitReportResponse\x12-\n" +
-	"\areceipt\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\areceipt\">\n" +
+	"\areceipt\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\areceipt\"l\n" +
 	"\x11PlanReportRequest\x12)\n" +
-	"\x06report\x18\x01 \x01(\v2\x11.minato.v1.ReportR\x06report\"9\n" +
+	"\x06report\x18\x01 \x01(\v2\x11.minato.v1.ReportR\x06report\x12,\n" +
+	"\aoutline\x18\x02 \x01(\v2\x12.minato.v1.OutlineR\aoutline\"9\n" +
 	"\x12PlanReportResponse\x12#\n" +
 	"\x04plan\x18\x01 \x01(\v2\x0f.minato.v1.PlanR\x04plan\"X\n" +
 	"\x12OpenSessionRequest\x12#\n" +
@@ -1717,7 +2059,26 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\"A\n" +
 	"\x11SetProfileRequest\x12,\n" +
 	"\aprofile\x18\x01 \x01(\v2\x12.minato.v1.ProfileR\aprofile\"\x14\n" +
-	"\x12SetProfileResponse2\xd4\a\n" +
+	"\x12SetProfileResponse\"p\n" +
+	"\x14ExplainReportRequest\x12#\n" +
+	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
+	"\treport_id\x18\x02 \x01(\tR\breportId\x12\x16\n" +
+	"\x06member\x18\x03 \x01(\tR\x06member\"\x82\x02\n" +
+	"\x15ExplainReportResponse\x12#\n" +
+	"\x04copy\x18\x01 \x01(\v2\x0f.minato.v1.CopyR\x04copy\x12;\n" +
+	"\vdecide_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\x121\n" +
+	"\tomissions\x18\x03 \x03(\v2\x13.minato.v1.OmissionR\tomissions\x12-\n" +
+	"\x12directory_revision\x18\x04 \x01(\x04R\x11directoryRevision\x12%\n" +
+	"\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion\"h\n" +
+	"\x15InstructReportRequest\x125\n" +
+	"\vinstruction\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\vinstruction\x12\x18\n" +
+	"\apreview\x18\x02 \x01(\bR\apreview\"=\n" +
+	"\x16InstructReportResponse\x12#\n" +
+	"\x04plan\x18\x01 \x01(\v2\x0f.minato.v1.PlanR\x04plan\"6\n" +
+	"\rSetKeyRequest\x12%\n" +
+	"\x03key\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\x03key\"\x10\n" +
+	"\x0eSetKeyResponse2\xbe\t\n" +
 	"\n" +
 	"HubService\x127\n" +
 	"\x04Join\x12\x16.minato.v1.JoinRequest\x1a\x17.minato.v1.JoinResponse\x12[\n" +
@@ -1726,7 +2087,9 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"UploadPart\x12\x1c.minato.v1.UploadPartRequest\x1a\x1d.minato.v1.UploadPartResponse(\x01\x12O\n" +
 	"\fSubmitReport\x12\x1e.minato.v1.SubmitReportRequest\x1a\x1f.minato.v1.SubmitReportResponse\x12I\n" +
 	"\n" +
-	"PlanReport\x12\x1c.minato.v1.PlanReportRequest\x1a\x1d.minato.v1.PlanReportResponse\x12L\n" +
+	"PlanReport\x12\x1c.minato.v1.PlanReportRequest\x1a\x1d.minato.v1.PlanReportResponse\x12R\n" +
+	"\rExplainReport\x12\x1f.minato.v1.ExplainReportRequest\x1a .minato.v1.ExplainReportResponse\x12U\n" +
+	"\x0eInstructReport\x12 .minato.v1.InstructReportRequest\x1a!.minato.v1.InstructReportResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.minato.v1.OpenSessionRequest\x1a\x1e.minato.v1.OpenSessionResponse\x12\\\n" +
 	"\x0fWatchDeliveries\x12!.minato.v1.WatchDeliveriesRequest\x1a\".minato.v1.WatchDeliveriesResponse(\x010\x01\x12Q\n" +
 	"\fDownloadPart\x12\x1e.minato.v1.DownloadPartRequest\x1a\x1f.minato.v1.DownloadPartResponse0\x01\x12^\n" +
@@ -1734,7 +2097,8 @@ const file_minato_v1_hub_proto_rawDesc = "" +
 	"\fListReceipts\x12\x1e.minato.v1.ListReceiptsRequest\x1a\x1f.minato.v1.ListReceiptsResponse\x12L\n" +
 	"\vListMembers\x12\x1d.minato.v1.ListMembersRequest\x1a\x1e.minato.v1.ListMembersResponse\x12I\n" +
 	"\n" +
-	"SetProfile\x12\x1c.minato.v1.SetProfileRequest\x1a\x1d.minato.v1.SetProfileResponseB)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
+	"SetProfile\x12\x1c.minato.v1.SetProfileRequest\x1a\x1d.minato.v1.SetProfileResponse\x12=\n" +
+	"\x06SetKey\x12\x18.minato.v1.SetKeyRequest\x1a\x19.minato.v1.SetKeyResponseB)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
 
 var (
 	file_minato_v1_hub_proto_rawDescOnce sync.Once
@@ -1748,7 +2112,7 @@ func file_minato_v1_hub_proto_rawDescGZIP() []byte {
 	return file_minato_v1_hub_proto_rawDescData
 }
 
-var file_minato_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_minato_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_minato_v1_hub_proto_goTypes = []any{
 	(*JoinRequest)(nil),               // 0: minato.v1.JoinRequest
 	(*JoinResponse)(nil),              // 1: minato.v1.JoinResponse
@@ -1778,72 +2142,94 @@ var file_minato_v1_hub_proto_goTypes = []any{
 	(*ListMembersResponse)(nil),       // 25: minato.v1.ListMembersResponse
 	(*SetProfileRequest)(nil),         // 26: minato.v1.SetProfileRequest
 	(*SetProfileResponse)(nil),        // 27: minato.v1.SetProfileResponse
-	(*Member)(nil),                    // 28: minato.v1.Member
-	(*Part)(nil),                      // 29: minato.v1.Part
-	(Lane)(0),                         // 30: minato.v1.Lane
-	(*Envelope)(nil),                  // 31: minato.v1.Envelope
-	(*Report)(nil),                    // 32: minato.v1.Report
-	(*Plan)(nil),                      // 33: minato.v1.Plan
-	(*Delivery)(nil),                  // 34: minato.v1.Delivery
-	(*Copy)(nil),                      // 35: minato.v1.Copy
-	(*timestamppb.Timestamp)(nil),     // 36: google.protobuf.Timestamp
-	(Reaction)(0),                     // 37: minato.v1.Reaction
-	(*Profile)(nil),                   // 38: minato.v1.Profile
+	(*ExplainReportRequest)(nil),      // 28: minato.v1.ExplainReportRequest
+	(*ExplainReportResponse)(nil),     // 29: minato.v1.ExplainReportResponse
+	(*InstructReportRequest)(nil),     // 30: minato.v1.InstructReportRequest
+	(*InstructReportResponse)(nil),    // 31: minato.v1.InstructReportResponse
+	(*SetKeyRequest)(nil),             // 32: minato.v1.SetKeyRequest
+	(*SetKeyResponse)(nil),            // 33: minato.v1.SetKeyResponse
+	(*Member)(nil),                    // 34: minato.v1.Member
+	(*Part)(nil),                      // 35: minato.v1.Part
+	(Lane)(0),                         // 36: minato.v1.Lane
+	(*Envelope)(nil),                  // 37: minato.v1.Envelope
+	(*Report)(nil),                    // 38: minato.v1.Report
+	(*Outline)(nil),                   // 39: minato.v1.Outline
+	(*Plan)(nil),                      // 40: minato.v1.Plan
+	(*Delivery)(nil),                  // 41: minato.v1.Delivery
+	(*Copy)(nil),                      // 42: minato.v1.Copy
+	(*timestamppb.Timestamp)(nil),     // 43: google.protobuf.Timestamp
+	(Reaction)(0),                     // 44: minato.v1.Reaction
+	(*Profile)(nil),                   // 45: minato.v1.Profile
+	(*Omission)(nil),                  // 46: minato.v1.Omission
 }
 var file_minato_v1_hub_proto_depIdxs = []int32{
-	28, // 0: minato.v1.JoinResponse.member:type_name -> minato.v1.Member
-	29, // 1: minato.v1.UploadPartRequest.part:type_name -> minato.v1.Part
-	30, // 2: minato.v1.UploadPartRequest.lane:type_name -> minato.v1.Lane
-	31, // 3: minato.v1.SubmitReportRequest.envelope:type_name -> minato.v1.Envelope
-	31, // 4: minato.v1.SubmitReportResponse.receipt:type_name -> minato.v1.Envelope
-	32, // 5: minato.v1.PlanReportRequest.report:type_name -> minato.v1.Report
-	33, // 6: minato.v1.PlanReportResponse.plan:type_name -> minato.v1.Plan
-	30, // 7: minato.v1.OpenSessionRequest.lane:type_name -> minato.v1.Lane
-	34, // 8: minato.v1.SessionMessage.delivery:type_name -> minato.v1.Delivery
-	13, // 9: minato.v1.SessionMessage.heartbeat:type_name -> minato.v1.Heartbeat
-	10, // 10: minato.v1.WatchDeliveriesRequest.open:type_name -> minato.v1.OpenSessionRequest
-	31, // 11: minato.v1.WatchDeliveriesRequest.receipt:type_name -> minato.v1.Envelope
-	12, // 12: minato.v1.WatchDeliveriesResponse.message:type_name -> minato.v1.SessionMessage
-	30, // 13: minato.v1.DownloadPartRequest.lane:type_name -> minato.v1.Lane
-	31, // 14: minato.v1.AcknowledgeReportRequest.receipt:type_name -> minato.v1.Envelope
-	30, // 15: minato.v1.ListReceiptsRequest.lane:type_name -> minato.v1.Lane
-	23, // 16: minato.v1.ListReceiptsResponse.copies:type_name -> minato.v1.CopyState
-	35, // 17: minato.v1.CopyState.copy:type_name -> minato.v1.Copy
-	36, // 18: minato.v1.CopyState.send_time:type_name -> google.protobuf.Timestamp
-	36, // 19: minato.v1.CopyState.store_time:type_name -> google.protobuf.Timestamp
-	36, // 20: minato.v1.CopyState.acknowledge_time:type_name -> google.protobuf.Timestamp
-	37, // 21: minato.v1.CopyState.reaction:type_name -> minato.v1.Reaction
-	28, // 22: minato.v1.ListMembersResponse.members:type_name -> minato.v1.Member
-	38, // 23: minato.v1.SetProfileRequest.profile:type_name -> minato.v1.Profile
-	0,  // 24: minato.v1.HubService.Join:input_type -> minato.v1.JoinRequest
-	2,  // 25: minato.v1.HubService.RenewCertificate:input_type -> minato.v1.RenewCertificateRequest
-	4,  // 26: minato.v1.HubService.UploadPart:input_type -> minato.v1.UploadPartRequest
-	6,  // 27: minato.v1.HubService.SubmitReport:input_type -> minato.v1.SubmitReportRequest
-	8,  // 28: minato.v1.HubService.PlanReport:input_type -> minato.v1.PlanReportRequest
-	10, // 29: minato.v1.HubService.OpenSession:input_type -> minato.v1.OpenSessionRequest
-	15, // 30: minato.v1.HubService.WatchDeliveries:input_type -> minato.v1.WatchDeliveriesRequest
-	17, // 31: minato.v1.HubService.DownloadPart:input_type -> minato.v1.DownloadPartRequest
-	19, // 32: minato.v1.HubService.AcknowledgeReport:input_type -> minato.v1.AcknowledgeReportRequest
-	21, // 33: minato.v1.HubService.ListReceipts:input_type -> minato.v1.ListReceiptsRequest
-	24, // 34: minato.v1.HubService.ListMembers:input_type -> minato.v1.ListMembersRequest
-	26, // 35: minato.v1.HubService.SetProfile:input_type -> minato.v1.SetProfileRequest
-	1,  // 36: minato.v1.HubService.Join:output_type -> minato.v1.JoinResponse
-	3,  // 37: minato.v1.HubService.RenewCertificate:output_type -> minato.v1.RenewCertificateResponse
-	5,  // 38: minato.v1.HubService.UploadPart:output_type -> minato.v1.UploadPartResponse
-	7,  // 39: minato.v1.HubService.SubmitReport:output_type -> minato.v1.SubmitReportResponse
-	9,  // 40: minato.v1.HubService.PlanReport:output_type -> minato.v1.PlanReportResponse
-	11, // 41: minato.v1.HubService.OpenSession:output_type -> minato.v1.OpenSessionResponse
-	16, // 42: minato.v1.HubService.WatchDeliveries:output_type -> minato.v1.WatchDeliveriesResponse
-	18, // 43: minato.v1.HubService.DownloadPart:output_type -> minato.v1.DownloadPartResponse
-	20, // 44: minato.v1.HubService.AcknowledgeReport:output_type -> minato.v1.AcknowledgeReportResponse
-	22, // 45: minato.v1.HubService.ListReceipts:output_type -> minato.v1.ListReceiptsResponse
-	25, // 46: minato.v1.HubService.ListMembers:output_type -> minato.v1.ListMembersResponse
-	27, // 47: minato.v1.HubService.SetProfile:output_type -> minato.v1.SetProfileResponse
-	36, // [36:48] is the sub-list for method output_type
-	24, // [24:36] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	34, // 0: minato.v1.JoinResponse.member:type_name -> minato.v1.Member
+	35, // 1: minato.v1.UploadPartRequest.part:type_name -> minato.v1.Part
+	36, // 2: minato.v1.UploadPartRequest.lane:type_name -> minato.v1.Lane
+	37, // 3: minato.v1.SubmitReportRequest.envelope:type_name -> minato.v1.Envelope
+	37, // 4: minato.v1.SubmitReportResponse.receipt:type_name -> minato.v1.Envelope
+	38, // 5: minato.v1.PlanReportRequest.report:type_name -> minato.v1.Report
+	39, // 6: minato.v1.PlanReportRequest.outline:type_name -> minato.v1.Outline
+	40, // 7: minato.v1.PlanReportResponse.plan:type_name -> minato.v1.Plan
+	36, // 8: minato.v1.OpenSessionRequest.lane:type_name -> minato.v1.Lane
+	41, // 9: minato.v1.SessionMessage.delivery:type_name -> minato.v1.Delivery
+	13, // 10: minato.v1.SessionMessage.heartbeat:type_name -> minato.v1.Heartbeat
+	10, // 11: minato.v1.WatchDeliveriesRequest.open:type_name -> minato.v1.OpenSessionRequest
+	37, // 12: minato.v1.WatchDeliveriesRequest.receipt:type_name -> minato.v1.Envelope
+	12, // 13: minato.v1.WatchDeliveriesResponse.message:type_name -> minato.v1.SessionMessage
+	36, // 14: minato.v1.DownloadPartRequest.lane:type_name -> minato.v1.Lane
+	37, // 15: minato.v1.AcknowledgeReportRequest.receipt:type_name -> minato.v1.Envelope
+	36, // 16: minato.v1.ListReceiptsRequest.lane:type_name -> minato.v1.Lane
+	23, // 17: minato.v1.ListReceiptsResponse.copies:type_name -> minato.v1.CopyState
+	42, // 18: minato.v1.CopyState.copy:type_name -> minato.v1.Copy
+	43, // 19: minato.v1.CopyState.send_time:type_name -> google.protobuf.Timestamp
+	43, // 20: minato.v1.CopyState.store_time:type_name -> google.protobuf.Timestamp
+	43, // 21: minato.v1.CopyState.acknowledge_time:type_name -> google.protobuf.Timestamp
+	44, // 22: minato.v1.CopyState.reaction:type_name -> minato.v1.Reaction
+	34, // 23: minato.v1.ListMembersResponse.members:type_name -> minato.v1.Member
+	45, // 24: minato.v1.SetProfileRequest.profile:type_name -> minato.v1.Profile
+	36, // 25: minato.v1.ExplainReportRequest.lane:type_name -> minato.v1.Lane
+	42, // 26: minato.v1.ExplainReportResponse.copy:type_name -> minato.v1.Copy
+	43, // 27: minato.v1.ExplainReportResponse.decide_time:type_name -> google.protobuf.Timestamp
+	46, // 28: minato.v1.ExplainReportResponse.omissions:type_name -> minato.v1.Omission
+	37, // 29: minato.v1.InstructReportRequest.instruction:type_name -> minato.v1.Envelope
+	40, // 30: minato.v1.InstructReportResponse.plan:type_name -> minato.v1.Plan
+	37, // 31: minato.v1.SetKeyRequest.key:type_name -> minato.v1.Envelope
+	0,  // 32: minato.v1.HubService.Join:input_type -> minato.v1.JoinRequest
+	2,  // 33: minato.v1.HubService.RenewCertificate:input_type -> minato.v1.RenewCertificateRequest
+	4,  // 34: minato.v1.HubService.UploadPart:input_type -> minato.v1.UploadPartRequest
+	6,  // 35: minato.v1.HubService.SubmitReport:input_type -> minato.v1.SubmitReportRequest
+	8,  // 36: minato.v1.HubService.PlanReport:input_type -> minato.v1.PlanReportRequest
+	28, // 37: minato.v1.HubService.ExplainReport:input_type -> minato.v1.ExplainReportRequest
+	30, // 38: minato.v1.HubService.InstructReport:input_type -> minato.v1.InstructReportRequest
+	10, // 39: minato.v1.HubService.OpenSession:input_type -> minato.v1.OpenSessionRequest
+	15, // 40: minato.v1.HubService.WatchDeliveries:input_type -> minato.v1.WatchDeliveriesRequest
+	17, // 41: minato.v1.HubService.DownloadPart:input_type -> minato.v1.DownloadPartRequest
+	19, // 42: minato.v1.HubService.AcknowledgeReport:input_type -> minato.v1.AcknowledgeReportRequest
+	21, // 43: minato.v1.HubService.ListReceipts:input_type -> minato.v1.ListReceiptsRequest
+	24, // 44: minato.v1.HubService.ListMembers:input_type -> minato.v1.ListMembersRequest
+	26, // 45: minato.v1.HubService.SetProfile:input_type -> minato.v1.SetProfileRequest
+	32, // 46: minato.v1.HubService.SetKey:input_type -> minato.v1.SetKeyRequest
+	1,  // 47: minato.v1.HubService.Join:output_type -> minato.v1.JoinResponse
+	3,  // 48: minato.v1.HubService.RenewCertificate:output_type -> minato.v1.RenewCertificateResponse
+	5,  // 49: minato.v1.HubService.UploadPart:output_type -> minato.v1.UploadPartResponse
+	7,  // 50: minato.v1.HubService.SubmitReport:output_type -> minato.v1.SubmitReportResponse
+	9,  // 51: minato.v1.HubService.PlanReport:output_type -> minato.v1.PlanReportResponse
+	29, // 52: minato.v1.HubService.ExplainReport:output_type -> minato.v1.ExplainReportResponse
+	31, // 53: minato.v1.HubService.InstructReport:output_type -> minato.v1.InstructReportResponse
+	11, // 54: minato.v1.HubService.OpenSession:output_type -> minato.v1.OpenSessionResponse
+	16, // 55: minato.v1.HubService.WatchDeliveries:output_type -> minato.v1.WatchDeliveriesResponse
+	18, // 56: minato.v1.HubService.DownloadPart:output_type -> minato.v1.DownloadPartResponse
+	20, // 57: minato.v1.HubService.AcknowledgeReport:output_type -> minato.v1.AcknowledgeReportResponse
+	22, // 58: minato.v1.HubService.ListReceipts:output_type -> minato.v1.ListReceiptsResponse
+	25, // 59: minato.v1.HubService.ListMembers:output_type -> minato.v1.ListMembersResponse
+	27, // 60: minato.v1.HubService.SetProfile:output_type -> minato.v1.SetProfileResponse
+	33, // 61: minato.v1.HubService.SetKey:output_type -> minato.v1.SetKeyResponse
+	47, // [47:62] is the sub-list for method output_type
+	32, // [32:47] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_hub_proto_init() }
@@ -1868,7 +2254,7 @@ func file_minato_v1_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_hub_proto_rawDesc), len(file_minato_v1_hub_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

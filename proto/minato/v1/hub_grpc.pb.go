@@ -26,6 +26,8 @@ const (
 	HubService_UploadPart_FullMethodName        = "/minato.v1.HubService/UploadPart"
 	HubService_SubmitReport_FullMethodName      = "/minato.v1.HubService/SubmitReport"
 	HubService_PlanReport_FullMethodName        = "/minato.v1.HubService/PlanReport"
+	HubService_ExplainReport_FullMethodName     = "/minato.v1.HubService/ExplainReport"
+	HubService_InstructReport_FullMethodName    = "/minato.v1.HubService/InstructReport"
 	HubService_OpenSession_FullMethodName       = "/minato.v1.HubService/OpenSession"
 	HubService_WatchDeliveries_FullMethodName   = "/minato.v1.HubService/WatchDeliveries"
 	HubService_DownloadPart_FullMethodName      = "/minato.v1.HubService/DownloadPart"
@@ -33,6 +35,7 @@ const (
 	HubService_ListReceipts_FullMethodName      = "/minato.v1.HubService/ListReceipts"
 	HubService_ListMembers_FullMethodName       = "/minato.v1.HubService/ListMembers"
 	HubService_SetProfile_FullMethodName        = "/minato.v1.HubService/SetProfile"
+	HubService_SetKey_FullMethodName            = "/minato.v1.HubService/SetKey"
 )
 
 // HubServiceClient is the client API for HubService service.
@@ -57,6 +60,12 @@ type HubServiceClient interface {
 	// PlanReport runs the same check and plan and stops before anything is
 	// stored.
 	PlanReport(ctx context.Context, in *PlanReportRequest, opts ...grpc.CallOption) (*PlanReportResponse, error)
+	// ExplainReport tells the source of a report why a member did or did not get
+	// a copy, and a recipient why it got its own.
+	ExplainReport(ctx context.Context, in *ExplainReportRequest, opts ...grpc.CallOption) (*ExplainReportResponse, error)
+	// InstructReport passes a report on or decides a step of its plan. It goes
+	// through the same gate as a submit and answers when the decision is durable.
+	InstructReport(ctx context.Context, in *InstructReportRequest, opts ...grpc.CallOption) (*InstructReportResponse, error)
 	// OpenSession opens the calling node's session over NATS and agrees the key
 	// that seals its deliveries. The node listens on d.<member>.<session_id> and
 	// confirms on hub.<member>.receipt.<session_id>. It replaces the node's
@@ -76,6 +85,9 @@ type HubServiceClient interface {
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
 	// SetProfile replaces the calling member's profile.
 	SetProfile(ctx context.Context, in *SetProfileRequest, opts ...grpc.CallOption) (*SetProfileResponse, error)
+	// SetKey publishes a key of the calling node, or of a person of its member,
+	// to which reports may be sealed.
+	SetKey(ctx context.Context, in *SetKeyRequest, opts ...grpc.CallOption) (*SetKeyResponse, error)
 }
 
 type hubServiceClient struct {
@@ -133,6 +145,26 @@ func (c *hubServiceClient) PlanReport(ctx context.Context, in *PlanReportRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PlanReportResponse)
 	err := c.cc.Invoke(ctx, HubService_PlanReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hubServiceClient) ExplainReport(ctx context.Context, in *ExplainReportRequest, opts ...grpc.CallOption) (*ExplainReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainReportResponse)
+	err := c.cc.Invoke(ctx, HubService_ExplainReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hubServiceClient) InstructReport(ctx context.Context, in *InstructReportRequest, opts ...grpc.CallOption) (*InstructReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InstructReportResponse)
+	err := c.cc.Invoke(ctx, HubService_InstructReport_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +253,16 @@ func (c *hubServiceClient) SetProfile(ctx context.Context, in *SetProfileRequest
 	return out, nil
 }
 
+func (c *hubServiceClient) SetKey(ctx context.Context, in *SetKeyRequest, opts ...grpc.CallOption) (*SetKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetKeyResponse)
+	err := c.cc.Invoke(ctx, HubService_SetKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // HubServiceServer is the server API for HubService service.
 // All implementations must embed UnimplementedHubServiceServer
 // for forward compatibility.
@@ -243,6 +285,12 @@ type HubServiceServer interface {
 	// PlanReport runs the same check and plan and stops before anything is
 	// stored.
 	PlanReport(context.Context, *PlanReportRequest) (*PlanReportResponse, error)
+	// ExplainReport tells the source of a report why a member did or did not get
+	// a copy, and a recipient why it got its own.
+	ExplainReport(context.Context, *ExplainReportRequest) (*ExplainReportResponse, error)
+	// InstructReport passes a report on or decides a step of its plan. It goes
+	// through the same gate as a submit and answers when the decision is durable.
+	InstructReport(context.Context, *InstructReportRequest) (*InstructReportResponse, error)
 	// OpenSession opens the calling node's session over NATS and agrees the key
 	// that seals its deliveries. The node listens on d.<member>.<session_id> and
 	// confirms on hub.<member>.receipt.<session_id>. It replaces the node's
@@ -262,6 +310,9 @@ type HubServiceServer interface {
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
 	// SetProfile replaces the calling member's profile.
 	SetProfile(context.Context, *SetProfileRequest) (*SetProfileResponse, error)
+	// SetKey publishes a key of the calling node, or of a person of its member,
+	// to which reports may be sealed.
+	SetKey(context.Context, *SetKeyRequest) (*SetKeyResponse, error)
 	mustEmbedUnimplementedHubServiceServer()
 }
 
@@ -287,6 +338,12 @@ func (UnimplementedHubServiceServer) SubmitReport(context.Context, *SubmitReport
 func (UnimplementedHubServiceServer) PlanReport(context.Context, *PlanReportRequest) (*PlanReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanReport not implemented")
 }
+func (UnimplementedHubServiceServer) ExplainReport(context.Context, *ExplainReportRequest) (*ExplainReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainReport not implemented")
+}
+func (UnimplementedHubServiceServer) InstructReport(context.Context, *InstructReportRequest) (*InstructReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InstructReport not implemented")
+}
 func (UnimplementedHubServiceServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
 }
@@ -307,6 +364,9 @@ func (UnimplementedHubServiceServer) ListMembers(context.Context, *ListMembersRe
 }
 func (UnimplementedHubServiceServer) SetProfile(context.Context, *SetProfileRequest) (*SetProfileResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetProfile not implemented")
+}
+func (UnimplementedHubServiceServer) SetKey(context.Context, *SetKeyRequest) (*SetKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetKey not implemented")
 }
 func (UnimplementedHubServiceServer) mustEmbedUnimplementedHubServiceServer() {}
 func (UnimplementedHubServiceServer) testEmbeddedByValue()                    {}
@@ -404,6 +464,42 @@ func _HubService_PlanReport_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(HubServiceServer).PlanReport(ctx, req.(*PlanReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HubService_ExplainReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HubServiceServer).ExplainReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HubService_ExplainReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HubServiceServer).ExplainReport(ctx, req.(*ExplainReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HubService_InstructReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InstructReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HubServiceServer).InstructReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HubService_InstructReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HubServiceServer).InstructReport(ctx, req.(*InstructReportRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -516,6 +612,24 @@ func _HubService_SetProfile_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HubService_SetKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HubServiceServer).SetKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HubService_SetKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HubServiceServer).SetKey(ctx, req.(*SetKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // HubService_ServiceDesc is the grpc.ServiceDesc for HubService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -540,6 +654,14 @@ var HubService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _HubService_PlanReport_Handler,
 		},
 		{
+			MethodName: "ExplainReport",
+			Handler:    _HubService_ExplainReport_Handler,
+		},
+		{
+			MethodName: "InstructReport",
+			Handler:    _HubService_InstructReport_Handler,
+		},
+		{
 			MethodName: "OpenSession",
 			Handler:    _HubService_OpenSession_Handler,
 		},
@@ -558,6 +680,10 @@ var HubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetProfile",
 			Handler:    _HubService_SetProfile_Handler,
+		},
+		{
+			MethodName: "SetKey",
+			Handler:    _HubService_SetKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ExtensionCause is why a plan was extended.
+type ExtensionCause int32
+
+const (
+	// Not used.
+	ExtensionCause_EXTENSION_CAUSE_UNSPECIFIED ExtensionCause = 0
+	// A member passed it on.
+	ExtensionCause_EXTENSION_CAUSE_FORWARDED ExtensionCause = 1
+	// The source decided a step of the plan.
+	ExtensionCause_EXTENSION_CAUSE_DECIDED ExtensionCause = 2
+	// A member joined within the window of the policy.
+	ExtensionCause_EXTENSION_CAUSE_BACKLOG ExtensionCause = 3
+	// The source changed the label: earlier holders are told.
+	ExtensionCause_EXTENSION_CAUSE_RELABELLED ExtensionCause = 4
+)
+
+// Enum value maps for ExtensionCause.
+var (
+	ExtensionCause_name = map[int32]string{
+		0: "EXTENSION_CAUSE_UNSPECIFIED",
+		1: "EXTENSION_CAUSE_FORWARDED",
+		2: "EXTENSION_CAUSE_DECIDED",
+		3: "EXTENSION_CAUSE_BACKLOG",
+		4: "EXTENSION_CAUSE_RELABELLED",
+	}
+	ExtensionCause_value = map[string]int32{
+		"EXTENSION_CAUSE_UNSPECIFIED": 0,
+		"EXTENSION_CAUSE_FORWARDED":   1,
+		"EXTENSION_CAUSE_DECIDED":     2,
+		"EXTENSION_CAUSE_BACKLOG":     3,
+		"EXTENSION_CAUSE_RELABELLED":  4,
+	}
+)
+
+func (x ExtensionCause) Enum() *ExtensionCause {
+	p := new(ExtensionCause)
+	*p = x
+	return p
+}
+
+func (x ExtensionCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExtensionCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_journal_proto_enumTypes[0].Descriptor()
+}
+
+func (ExtensionCause) Type() protoreflect.EnumType {
+	return &file_minato_v1_journal_proto_enumTypes[0]
+}
+
+func (x ExtensionCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExtensionCause.Descriptor instead.
+func (ExtensionCause) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{0}
+}
+
 // ReportAccepted is one accepted report with its plan: what SubmitReport
 // promises and what delivery carries out.
 type ReportAccepted struct {
@@ -55,7 +116,13 @@ type ReportAccepted struct {
 	// When.
 	AcceptTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
 	// Key with which the source's node signed.
-	SourceKey     []byte `protobuf:"bytes,14,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
+	SourceKey []byte `protobuf:"bytes,14,opt,name=source_key,json=sourceKey,proto3" json:"source_key,omitempty"`
+	// Copies that hold less than the report.
+	Projections []*Projection `protobuf:"bytes,15,rep,name=projections,proto3" json:"projections,omitempty"`
+	// True when the hub cannot read it: envelope carries a SealedReport.
+	Sealed bool `protobuf:"varint,16,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	// What decides who gets which copy.
+	Outline       *Outline `protobuf:"bytes,17,opt,name=outline,proto3" json:"outline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +255,261 @@ func (x *ReportAccepted) GetSourceKey() []byte {
 	return nil
 }
 
+func (x *ReportAccepted) GetProjections() []*Projection {
+	if x != nil {
+		return x.Projections
+	}
+	return nil
+}
+
+func (x *ReportAccepted) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
+func (x *ReportAccepted) GetOutline() *Outline {
+	if x != nil {
+		return x.Outline
+	}
+	return nil
+}
+
+// ReportRecord is one record of a reports stream.
+type ReportRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of these.
+	//
+	// Types that are valid to be assigned to Record:
+	//
+	//	*ReportRecord_Accepted
+	//	*ReportRecord_Extended
+	Record        isReportRecord_Record `protobuf_oneof:"record"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRecord) Reset() {
+	*x = ReportRecord{}
+	mi := &file_minato_v1_journal_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRecord) ProtoMessage() {}
+
+func (x *ReportRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_journal_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRecord.ProtoReflect.Descriptor instead.
+func (*ReportRecord) Descriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReportRecord) GetRecord() isReportRecord_Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ReportRecord) GetAccepted() *ReportAccepted {
+	if x != nil {
+		if x, ok := x.Record.(*ReportRecord_Accepted); ok {
+			return x.Accepted
+		}
+	}
+	return nil
+}
+
+func (x *ReportRecord) GetExtended() *PlanExtended {
+	if x != nil {
+		if x, ok := x.Record.(*ReportRecord_Extended); ok {
+			return x.Extended
+		}
+	}
+	return nil
+}
+
+type isReportRecord_Record interface {
+	isReportRecord_Record()
+}
+
+type ReportRecord_Accepted struct {
+	// A report was accepted.
+	Accepted *ReportAccepted `protobuf:"bytes,1,opt,name=accepted,proto3,oneof"`
+}
+
+type ReportRecord_Extended struct {
+	// More copies of an accepted report were decided.
+	Extended *PlanExtended `protobuf:"bytes,2,opt,name=extended,proto3,oneof"`
+}
+
+func (*ReportRecord_Accepted) isReportRecord_Record() {}
+
+func (*ReportRecord_Extended) isReportRecord_Record() {}
+
+// PlanExtended adds copies to the plan of an accepted report. The first plan
+// stands as it is.
+type PlanExtended struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Live or exercise.
+	Lane Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	// Id of the report.
+	ReportId string `protobuf:"bytes,2,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
+	// Id of the extension: of its instruction, of the member that joined, or of
+	// the report that relabels.
+	ExtensionId string `protobuf:"bytes,3,opt,name=extension_id,json=extensionId,proto3" json:"extension_id,omitempty"`
+	// Why.
+	Cause ExtensionCause `protobuf:"varint,4,opt,name=cause,proto3,enum=minato.v1.ExtensionCause" json:"cause,omitempty"`
+	// Member that asked for it; empty for BACKLOG.
+	By string `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	// The instruction as its node signed it; empty for BACKLOG and RELABELLED.
+	Instruction *Envelope `protobuf:"bytes,6,opt,name=instruction,proto3" json:"instruction,omitempty"`
+	// Key with which that node signed.
+	InstructionKey []byte `protobuf:"bytes,7,opt,name=instruction_key,json=instructionKey,proto3" json:"instruction_key,omitempty"`
+	// The further copies.
+	Plan *Plan `protobuf:"bytes,8,opt,name=plan,proto3" json:"plan,omitempty"`
+	// What they hold, where it is not what the report has already.
+	Projections []*Projection `protobuf:"bytes,9,rep,name=projections,proto3" json:"projections,omitempty"`
+	// Further sealed parts, of a sealed report.
+	Parts []*Part `protobuf:"bytes,10,rep,name=parts,proto3" json:"parts,omitempty"`
+	// For RELABELLED: the label in force from now on.
+	Tlp TlpLabel `protobuf:"varint,11,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
+	// When.
+	ExtendTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=extend_time,json=extendTime,proto3" json:"extend_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanExtended) Reset() {
+	*x = PlanExtended{}
+	mi := &file_minato_v1_journal_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanExtended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanExtended) ProtoMessage() {}
+
+func (x *PlanExtended) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_journal_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanExtended.ProtoReflect.Descriptor instead.
+func (*PlanExtended) Descriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PlanExtended) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *PlanExtended) GetReportId() string {
+	if x != nil {
+		return x.ReportId
+	}
+	return ""
+}
+
+func (x *PlanExtended) GetExtensionId() string {
+	if x != nil {
+		return x.ExtensionId
+	}
+	return ""
+}
+
+func (x *PlanExtended) GetCause() ExtensionCause {
+	if x != nil {
+		return x.Cause
+	}
+	return ExtensionCause_EXTENSION_CAUSE_UNSPECIFIED
+}
+
+func (x *PlanExtended) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *PlanExtended) GetInstruction() *Envelope {
+	if x != nil {
+		return x.Instruction
+	}
+	return nil
+}
+
+func (x *PlanExtended) GetInstructionKey() []byte {
+	if x != nil {
+		return x.InstructionKey
+	}
+	return nil
+}
+
+func (x *PlanExtended) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *PlanExtended) GetProjections() []*Projection {
+	if x != nil {
+		return x.Projections
+	}
+	return nil
+}
+
+func (x *PlanExtended) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *PlanExtended) GetTlp() TlpLabel {
+	if x != nil {
+		return x.Tlp
+	}
+	return TlpLabel_TLP_LABEL_UNSPECIFIED
+}
+
+func (x *PlanExtended) GetExtendTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExtendTime
+	}
+	return nil
+}
+
 // DirectoryChange is one change of the directory.
 type DirectoryChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -203,14 +525,19 @@ type DirectoryChange struct {
 	//	*DirectoryChange_TokenBurnt
 	//	*DirectoryChange_Revoked
 	//	*DirectoryChange_ProfileSet
-	Change        isDirectoryChange_Change `protobuf_oneof:"change"`
+	//	*DirectoryChange_MemberSet
+	//	*DirectoryChange_PolicySet
+	//	*DirectoryChange_KeySet
+	Change isDirectoryChange_Change `protobuf_oneof:"change"`
+	// When the change takes effect; unset means at once. Only member_set has one.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DirectoryChange) Reset() {
 	*x = DirectoryChange{}
-	mi := &file_minato_v1_journal_proto_msgTypes[1]
+	mi := &file_minato_v1_journal_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +549,7 @@ func (x *DirectoryChange) String() string {
 func (*DirectoryChange) ProtoMessage() {}
 
 func (x *DirectoryChange) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[1]
+	mi := &file_minato_v1_journal_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +562,7 @@ func (x *DirectoryChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryChange.ProtoReflect.Descriptor instead.
 func (*DirectoryChange) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{1}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DirectoryChange) GetChangeTime() *timestamppb.Timestamp {
@@ -306,6 +633,40 @@ func (x *DirectoryChange) GetProfileSet() *ProfileSet {
 	return nil
 }
 
+func (x *DirectoryChange) GetMemberSet() *MemberSet {
+	if x != nil {
+		if x, ok := x.Change.(*DirectoryChange_MemberSet); ok {
+			return x.MemberSet
+		}
+	}
+	return nil
+}
+
+func (x *DirectoryChange) GetPolicySet() *PolicySet {
+	if x != nil {
+		if x, ok := x.Change.(*DirectoryChange_PolicySet); ok {
+			return x.PolicySet
+		}
+	}
+	return nil
+}
+
+func (x *DirectoryChange) GetKeySet() *KeySet {
+	if x != nil {
+		if x, ok := x.Change.(*DirectoryChange_KeySet); ok {
+			return x.KeySet
+		}
+	}
+	return nil
+}
+
+func (x *DirectoryChange) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
 type isDirectoryChange_Change interface {
 	isDirectoryChange_Change()
 }
@@ -340,6 +701,21 @@ type DirectoryChange_ProfileSet struct {
 	ProfileSet *ProfileSet `protobuf:"bytes,7,opt,name=profile_set,json=profileSet,proto3,oneof"`
 }
 
+type DirectoryChange_MemberSet struct {
+	// The administrator changed what the port knows of a member.
+	MemberSet *MemberSet `protobuf:"bytes,8,opt,name=member_set,json=memberSet,proto3,oneof"`
+}
+
+type DirectoryChange_PolicySet struct {
+	// A policy was put in force.
+	PolicySet *PolicySet `protobuf:"bytes,9,opt,name=policy_set,json=policySet,proto3,oneof"`
+}
+
+type DirectoryChange_KeySet struct {
+	// A node published a key for sealing.
+	KeySet *KeySet `protobuf:"bytes,10,opt,name=key_set,json=keySet,proto3,oneof"`
+}
+
 func (*DirectoryChange_Founded) isDirectoryChange_Change() {}
 
 func (*DirectoryChange_Invited) isDirectoryChange_Change() {}
@@ -352,6 +728,223 @@ func (*DirectoryChange_Revoked) isDirectoryChange_Change() {}
 
 func (*DirectoryChange_ProfileSet) isDirectoryChange_Change() {}
 
+func (*DirectoryChange_MemberSet) isDirectoryChange_Change() {}
+
+func (*DirectoryChange_PolicySet) isDirectoryChange_Change() {}
+
+func (*DirectoryChange_KeySet) isDirectoryChange_Change() {}
+
+// MemberSet replaces what the administrator says of a member.
+type MemberSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the member.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its role.
+	Role Role `protobuf:"varint,3,opt,name=role,proto3,enum=minato.v1.Role" json:"role,omitempty"`
+	// Its communities.
+	Communities []string `protobuf:"bytes,4,rep,name=communities,proto3" json:"communities,omitempty"`
+	// As Member.jurisdictions.
+	Jurisdictions []string `protobuf:"bytes,5,rep,name=jurisdictions,proto3" json:"jurisdictions,omitempty"`
+	// As Member.nda.
+	Nda bool `protobuf:"varint,6,opt,name=nda,proto3" json:"nda,omitempty"`
+	// As Member.designations.
+	Designations []string `protobuf:"bytes,7,rep,name=designations,proto3" json:"designations,omitempty"`
+	// As Member.secrecy_regimes.
+	SecrecyRegimes []SecrecyRegime `protobuf:"varint,8,rep,packed,name=secrecy_regimes,json=secrecyRegimes,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regimes,omitempty"`
+	// As Member.clients.
+	Clients       []string `protobuf:"bytes,9,rep,name=clients,proto3" json:"clients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberSet) Reset() {
+	*x = MemberSet{}
+	mi := &file_minato_v1_journal_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberSet) ProtoMessage() {}
+
+func (x *MemberSet) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_journal_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberSet.ProtoReflect.Descriptor instead.
+func (*MemberSet) Descriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MemberSet) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *MemberSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MemberSet) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *MemberSet) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *MemberSet) GetJurisdictions() []string {
+	if x != nil {
+		return x.Jurisdictions
+	}
+	return nil
+}
+
+func (x *MemberSet) GetNda() bool {
+	if x != nil {
+		return x.Nda
+	}
+	return false
+}
+
+func (x *MemberSet) GetDesignations() []string {
+	if x != nil {
+		return x.Designations
+	}
+	return nil
+}
+
+func (x *MemberSet) GetSecrecyRegimes() []SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegimes
+	}
+	return nil
+}
+
+func (x *MemberSet) GetClients() []string {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+// PolicySet puts a policy in force.
+type PolicySet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy file with its signature: payload type
+	// application/vnd.minato.policy.v1.
+	Policy        *Envelope `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicySet) Reset() {
+	*x = PolicySet{}
+	mi := &file_minato_v1_journal_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicySet) ProtoMessage() {}
+
+func (x *PolicySet) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_journal_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
+func (*PolicySet) Descriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PolicySet) GetPolicy() *Envelope {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// KeySet publishes a key.
+type KeySet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry with the signature of its node.
+	Key           *SignedKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet) Reset() {
+	*x = KeySet{}
+	mi := &file_minato_v1_journal_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet) ProtoMessage() {}
+
+func (x *KeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_journal_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
+func (*KeySet) Descriptor() ([]byte, []int) {
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *KeySet) GetKey() *SignedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // Founded marks the journal as ours.
 type Founded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -363,7 +956,7 @@ type Founded struct {
 
 func (x *Founded) Reset() {
 	*x = Founded{}
-	mi := &file_minato_v1_journal_proto_msgTypes[2]
+	mi := &file_minato_v1_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +968,7 @@ func (x *Founded) String() string {
 func (*Founded) ProtoMessage() {}
 
 func (x *Founded) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[2]
+	mi := &file_minato_v1_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +981,7 @@ func (x *Founded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founded.ProtoReflect.Descriptor instead.
 func (*Founded) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{2}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Founded) GetPortId() string {
@@ -419,7 +1012,7 @@ type Invited struct {
 
 func (x *Invited) Reset() {
 	*x = Invited{}
-	mi := &file_minato_v1_journal_proto_msgTypes[3]
+	mi := &file_minato_v1_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +1024,7 @@ func (x *Invited) String() string {
 func (*Invited) ProtoMessage() {}
 
 func (x *Invited) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[3]
+	mi := &file_minato_v1_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +1037,7 @@ func (x *Invited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invited.ProtoReflect.Descriptor instead.
 func (*Invited) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{3}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Invited) GetMember() string {
@@ -511,7 +1104,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_minato_v1_journal_proto_msgTypes[4]
+	mi := &file_minato_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +1116,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[4]
+	mi := &file_minato_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +1129,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{4}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Joined) GetMember() string {
@@ -592,7 +1185,7 @@ type TokenBurnt struct {
 
 func (x *TokenBurnt) Reset() {
 	*x = TokenBurnt{}
-	mi := &file_minato_v1_journal_proto_msgTypes[5]
+	mi := &file_minato_v1_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +1197,7 @@ func (x *TokenBurnt) String() string {
 func (*TokenBurnt) ProtoMessage() {}
 
 func (x *TokenBurnt) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[5]
+	mi := &file_minato_v1_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +1210,7 @@ func (x *TokenBurnt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenBurnt.ProtoReflect.Descriptor instead.
 func (*TokenBurnt) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{5}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TokenBurnt) GetTokenKey() []byte {
@@ -640,7 +1233,7 @@ type Revoked struct {
 
 func (x *Revoked) Reset() {
 	*x = Revoked{}
-	mi := &file_minato_v1_journal_proto_msgTypes[6]
+	mi := &file_minato_v1_journal_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +1245,7 @@ func (x *Revoked) String() string {
 func (*Revoked) ProtoMessage() {}
 
 func (x *Revoked) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[6]
+	mi := &file_minato_v1_journal_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +1258,7 @@ func (x *Revoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoked.ProtoReflect.Descriptor instead.
 func (*Revoked) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{6}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Revoked) GetMember() string {
@@ -695,7 +1288,7 @@ type ProfileSet struct {
 
 func (x *ProfileSet) Reset() {
 	*x = ProfileSet{}
-	mi := &file_minato_v1_journal_proto_msgTypes[7]
+	mi := &file_minato_v1_journal_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +1300,7 @@ func (x *ProfileSet) String() string {
 func (*ProfileSet) ProtoMessage() {}
 
 func (x *ProfileSet) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[7]
+	mi := &file_minato_v1_journal_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +1313,7 @@ func (x *ProfileSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileSet.ProtoReflect.Descriptor instead.
 func (*ProfileSet) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{7}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProfileSet) GetMember() string {
@@ -758,7 +1351,7 @@ type ReceiptRecord struct {
 
 func (x *ReceiptRecord) Reset() {
 	*x = ReceiptRecord{}
-	mi := &file_minato_v1_journal_proto_msgTypes[8]
+	mi := &file_minato_v1_journal_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +1363,7 @@ func (x *ReceiptRecord) String() string {
 func (*ReceiptRecord) ProtoMessage() {}
 
 func (x *ReceiptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[8]
+	mi := &file_minato_v1_journal_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1376,7 @@ func (x *ReceiptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptRecord.ProtoReflect.Descriptor instead.
 func (*ReceiptRecord) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{8}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReceiptRecord) GetReportId() string {
@@ -842,7 +1435,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_minato_v1_journal_proto_msgTypes[9]
+	mi := &file_minato_v1_journal_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1447,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_minato_v1_journal_proto_msgTypes[9]
+	mi := &file_minato_v1_journal_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1460,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_minato_v1_journal_proto_rawDescGZIP(), []int{9}
+	return file_minato_v1_journal_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cursor) GetPosition() uint64 {
@@ -888,7 +1481,7 @@ var File_minato_v1_journal_proto protoreflect.FileDescriptor
 
 const file_minato_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\x80\x04\n" +
+	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\xff\x04\n" +
 	"\x0eReportAccepted\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
 	"\treport_id\x18\x02 \x01(\tR\breportId\x12\x17\n" +
@@ -909,7 +1502,29 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"\vaccept_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptTime\x12\x1d\n" +
 	"\n" +
-	"source_key\x18\x0e \x01(\fR\tsourceKey\"\x89\x03\n" +
+	"source_key\x18\x0e \x01(\fR\tsourceKey\x127\n" +
+	"\vprojections\x18\x0f \x03(\v2\x15.minato.v1.ProjectionR\vprojections\x12\x16\n" +
+	"\x06sealed\x18\x10 \x01(\bR\x06sealed\x12,\n" +
+	"\aoutline\x18\x11 \x01(\v2\x12.minato.v1.OutlineR\aoutline\"\x88\x01\n" +
+	"\fReportRecord\x127\n" +
+	"\baccepted\x18\x01 \x01(\v2\x19.minato.v1.ReportAcceptedH\x00R\baccepted\x125\n" +
+	"\bextended\x18\x02 \x01(\v2\x17.minato.v1.PlanExtendedH\x00R\bextendedB\b\n" +
+	"\x06record\"\xfd\x03\n" +
+	"\fPlanExtended\x12#\n" +
+	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
+	"\treport_id\x18\x02 \x01(\tR\breportId\x12!\n" +
+	"\fextension_id\x18\x03 \x01(\tR\vextensionId\x12/\n" +
+	"\x05cause\x18\x04 \x01(\x0e2\x19.minato.v1.ExtensionCauseR\x05cause\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\x125\n" +
+	"\vinstruction\x18\x06 \x01(\v2\x13.minato.v1.EnvelopeR\vinstruction\x12'\n" +
+	"\x0finstruction_key\x18\a \x01(\fR\x0einstructionKey\x12#\n" +
+	"\x04plan\x18\b \x01(\v2\x0f.minato.v1.PlanR\x04plan\x127\n" +
+	"\vprojections\x18\t \x03(\v2\x15.minato.v1.ProjectionR\vprojections\x12%\n" +
+	"\x05parts\x18\n" +
+	" \x03(\v2\x0f.minato.v1.PartR\x05parts\x12%\n" +
+	"\x03tlp\x18\v \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\x12;\n" +
+	"\vextend_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"extendTime\"\xe8\x04\n" +
 	"\x0fDirectoryChange\x12;\n" +
 	"\vchange_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeTime\x12.\n" +
@@ -920,8 +1535,29 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"tokenBurnt\x12.\n" +
 	"\arevoked\x18\x06 \x01(\v2\x12.minato.v1.RevokedH\x00R\arevoked\x128\n" +
 	"\vprofile_set\x18\a \x01(\v2\x15.minato.v1.ProfileSetH\x00R\n" +
-	"profileSetB\b\n" +
-	"\x06change\"\"\n" +
+	"profileSet\x125\n" +
+	"\n" +
+	"member_set\x18\b \x01(\v2\x14.minato.v1.MemberSetH\x00R\tmemberSet\x125\n" +
+	"\n" +
+	"policy_set\x18\t \x01(\v2\x14.minato.v1.PolicySetH\x00R\tpolicySet\x12,\n" +
+	"\akey_set\x18\n" +
+	" \x01(\v2\x11.minato.v1.KeySetH\x00R\x06keySet\x12A\n" +
+	"\x0eeffective_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTimeB\b\n" +
+	"\x06change\"\xb7\x02\n" +
+	"\tMemberSet\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12#\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x0f.minato.v1.RoleR\x04role\x12 \n" +
+	"\vcommunities\x18\x04 \x03(\tR\vcommunities\x12$\n" +
+	"\rjurisdictions\x18\x05 \x03(\tR\rjurisdictions\x12\x10\n" +
+	"\x03nda\x18\x06 \x01(\bR\x03nda\x12\"\n" +
+	"\fdesignations\x18\a \x03(\tR\fdesignations\x12A\n" +
+	"\x0fsecrecy_regimes\x18\b \x03(\x0e2\x18.minato.v1.SecrecyRegimeR\x0esecrecyRegimes\x12\x18\n" +
+	"\aclients\x18\t \x03(\tR\aclients\"8\n" +
+	"\tPolicySet\x12+\n" +
+	"\x06policy\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\x06policy\"0\n" +
+	"\x06KeySet\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.minato.v1.SignedKeyR\x03key\"\"\n" +
 	"\aFounded\x12\x17\n" +
 	"\aport_id\x18\x01 \x01(\tR\x06portId\"\xd6\x01\n" +
 	"\aInvited\x12\x16\n" +
@@ -960,7 +1596,13 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"\areceipt\x18\x06 \x01(\v2\x13.minato.v1.EnvelopeR\areceipt\"Q\n" +
 	"\x06Cursor\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12+\n" +
-	"\x11delivery_sequence\x18\x02 \x01(\x04R\x10deliverySequenceB)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
+	"\x11delivery_sequence\x18\x02 \x01(\x04R\x10deliverySequence*\xaa\x01\n" +
+	"\x0eExtensionCause\x12\x1f\n" +
+	"\x1bEXTENSION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19EXTENSION_CAUSE_FORWARDED\x10\x01\x12\x1b\n" +
+	"\x17EXTENSION_CAUSE_DECIDED\x10\x02\x12\x1b\n" +
+	"\x17EXTENSION_CAUSE_BACKLOG\x10\x03\x12\x1e\n" +
+	"\x1aEXTENSION_CAUSE_RELABELLED\x10\x04B)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
 
 var (
 	file_minato_v1_journal_proto_rawDescOnce sync.Once
@@ -974,51 +1616,83 @@ func file_minato_v1_journal_proto_rawDescGZIP() []byte {
 	return file_minato_v1_journal_proto_rawDescData
 }
 
-var file_minato_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_minato_v1_journal_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_minato_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_minato_v1_journal_proto_goTypes = []any{
-	(*ReportAccepted)(nil),        // 0: minato.v1.ReportAccepted
-	(*DirectoryChange)(nil),       // 1: minato.v1.DirectoryChange
-	(*Founded)(nil),               // 2: minato.v1.Founded
-	(*Invited)(nil),               // 3: minato.v1.Invited
-	(*Joined)(nil),                // 4: minato.v1.Joined
-	(*TokenBurnt)(nil),            // 5: minato.v1.TokenBurnt
-	(*Revoked)(nil),               // 6: minato.v1.Revoked
-	(*ProfileSet)(nil),            // 7: minato.v1.ProfileSet
-	(*ReceiptRecord)(nil),         // 8: minato.v1.ReceiptRecord
-	(*Cursor)(nil),                // 9: minato.v1.Cursor
-	(Lane)(0),                     // 10: minato.v1.Lane
-	(*Envelope)(nil),              // 11: minato.v1.Envelope
-	(*Part)(nil),                  // 12: minato.v1.Part
-	(*Plan)(nil),                  // 13: minato.v1.Plan
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(Role)(0),                     // 15: minato.v1.Role
-	(*Profile)(nil),               // 16: minato.v1.Profile
-	(ReceiptState)(0),             // 17: minato.v1.ReceiptState
+	(ExtensionCause)(0),           // 0: minato.v1.ExtensionCause
+	(*ReportAccepted)(nil),        // 1: minato.v1.ReportAccepted
+	(*ReportRecord)(nil),          // 2: minato.v1.ReportRecord
+	(*PlanExtended)(nil),          // 3: minato.v1.PlanExtended
+	(*DirectoryChange)(nil),       // 4: minato.v1.DirectoryChange
+	(*MemberSet)(nil),             // 5: minato.v1.MemberSet
+	(*PolicySet)(nil),             // 6: minato.v1.PolicySet
+	(*KeySet)(nil),                // 7: minato.v1.KeySet
+	(*Founded)(nil),               // 8: minato.v1.Founded
+	(*Invited)(nil),               // 9: minato.v1.Invited
+	(*Joined)(nil),                // 10: minato.v1.Joined
+	(*TokenBurnt)(nil),            // 11: minato.v1.TokenBurnt
+	(*Revoked)(nil),               // 12: minato.v1.Revoked
+	(*ProfileSet)(nil),            // 13: minato.v1.ProfileSet
+	(*ReceiptRecord)(nil),         // 14: minato.v1.ReceiptRecord
+	(*Cursor)(nil),                // 15: minato.v1.Cursor
+	(Lane)(0),                     // 16: minato.v1.Lane
+	(*Envelope)(nil),              // 17: minato.v1.Envelope
+	(*Part)(nil),                  // 18: minato.v1.Part
+	(*Plan)(nil),                  // 19: minato.v1.Plan
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Projection)(nil),            // 21: minato.v1.Projection
+	(*Outline)(nil),               // 22: minato.v1.Outline
+	(TlpLabel)(0),                 // 23: minato.v1.TlpLabel
+	(Role)(0),                     // 24: minato.v1.Role
+	(SecrecyRegime)(0),            // 25: minato.v1.SecrecyRegime
+	(*SignedKey)(nil),             // 26: minato.v1.SignedKey
+	(*Profile)(nil),               // 27: minato.v1.Profile
+	(ReceiptState)(0),             // 28: minato.v1.ReceiptState
 }
 var file_minato_v1_journal_proto_depIdxs = []int32{
-	10, // 0: minato.v1.ReportAccepted.lane:type_name -> minato.v1.Lane
-	11, // 1: minato.v1.ReportAccepted.envelope:type_name -> minato.v1.Envelope
-	12, // 2: minato.v1.ReportAccepted.parts:type_name -> minato.v1.Part
-	13, // 3: minato.v1.ReportAccepted.plan:type_name -> minato.v1.Plan
-	14, // 4: minato.v1.ReportAccepted.accept_time:type_name -> google.protobuf.Timestamp
-	14, // 5: minato.v1.DirectoryChange.change_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: minato.v1.DirectoryChange.founded:type_name -> minato.v1.Founded
-	3,  // 7: minato.v1.DirectoryChange.invited:type_name -> minato.v1.Invited
-	4,  // 8: minato.v1.DirectoryChange.joined:type_name -> minato.v1.Joined
-	5,  // 9: minato.v1.DirectoryChange.token_burnt:type_name -> minato.v1.TokenBurnt
-	6,  // 10: minato.v1.DirectoryChange.revoked:type_name -> minato.v1.Revoked
-	7,  // 11: minato.v1.DirectoryChange.profile_set:type_name -> minato.v1.ProfileSet
-	15, // 12: minato.v1.Invited.role:type_name -> minato.v1.Role
-	14, // 13: minato.v1.Invited.expire_time:type_name -> google.protobuf.Timestamp
-	16, // 14: minato.v1.ProfileSet.profile:type_name -> minato.v1.Profile
-	17, // 15: minato.v1.ReceiptRecord.state:type_name -> minato.v1.ReceiptState
-	14, // 16: minato.v1.ReceiptRecord.record_time:type_name -> google.protobuf.Timestamp
-	11, // 17: minato.v1.ReceiptRecord.receipt:type_name -> minato.v1.Envelope
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 0: minato.v1.ReportAccepted.lane:type_name -> minato.v1.Lane
+	17, // 1: minato.v1.ReportAccepted.envelope:type_name -> minato.v1.Envelope
+	18, // 2: minato.v1.ReportAccepted.parts:type_name -> minato.v1.Part
+	19, // 3: minato.v1.ReportAccepted.plan:type_name -> minato.v1.Plan
+	20, // 4: minato.v1.ReportAccepted.accept_time:type_name -> google.protobuf.Timestamp
+	21, // 5: minato.v1.ReportAccepted.projections:type_name -> minato.v1.Projection
+	22, // 6: minato.v1.ReportAccepted.outline:type_name -> minato.v1.Outline
+	1,  // 7: minato.v1.ReportRecord.accepted:type_name -> minato.v1.ReportAccepted
+	3,  // 8: minato.v1.ReportRecord.extended:type_name -> minato.v1.PlanExtended
+	16, // 9: minato.v1.PlanExtended.lane:type_name -> minato.v1.Lane
+	0,  // 10: minato.v1.PlanExtended.cause:type_name -> minato.v1.ExtensionCause
+	17, // 11: minato.v1.PlanExtended.instruction:type_name -> minato.v1.Envelope
+	19, // 12: minato.v1.PlanExtended.plan:type_name -> minato.v1.Plan
+	21, // 13: minato.v1.PlanExtended.projections:type_name -> minato.v1.Projection
+	18, // 14: minato.v1.PlanExtended.parts:type_name -> minato.v1.Part
+	23, // 15: minato.v1.PlanExtended.tlp:type_name -> minato.v1.TlpLabel
+	20, // 16: minato.v1.PlanExtended.extend_time:type_name -> google.protobuf.Timestamp
+	20, // 17: minato.v1.DirectoryChange.change_time:type_name -> google.protobuf.Timestamp
+	8,  // 18: minato.v1.DirectoryChange.founded:type_name -> minato.v1.Founded
+	9,  // 19: minato.v1.DirectoryChange.invited:type_name -> minato.v1.Invited
+	10, // 20: minato.v1.DirectoryChange.joined:type_name -> minato.v1.Joined
+	11, // 21: minato.v1.DirectoryChange.token_burnt:type_name -> minato.v1.TokenBurnt
+	12, // 22: minato.v1.DirectoryChange.revoked:type_name -> minato.v1.Revoked
+	13, // 23: minato.v1.DirectoryChange.profile_set:type_name -> minato.v1.ProfileSet
+	5,  // 24: minato.v1.DirectoryChange.member_set:type_name -> minato.v1.MemberSet
+	6,  // 25: minato.v1.DirectoryChange.policy_set:type_name -> minato.v1.PolicySet
+	7,  // 26: minato.v1.DirectoryChange.key_set:type_name -> minato.v1.KeySet
+	20, // 27: minato.v1.DirectoryChange.effective_time:type_name -> google.protobuf.Timestamp
+	24, // 28: minato.v1.MemberSet.role:type_name -> minato.v1.Role
+	25, // 29: minato.v1.MemberSet.secrecy_regimes:type_name -> minato.v1.SecrecyRegime
+	17, // 30: minato.v1.PolicySet.policy:type_name -> minato.v1.Envelope
+	26, // 31: minato.v1.KeySet.key:type_name -> minato.v1.SignedKey
+	24, // 32: minato.v1.Invited.role:type_name -> minato.v1.Role
+	20, // 33: minato.v1.Invited.expire_time:type_name -> google.protobuf.Timestamp
+	27, // 34: minato.v1.ProfileSet.profile:type_name -> minato.v1.Profile
+	28, // 35: minato.v1.ReceiptRecord.state:type_name -> minato.v1.ReceiptState
+	20, // 36: minato.v1.ReceiptRecord.record_time:type_name -> google.protobuf.Timestamp
+	17, // 37: minato.v1.ReceiptRecord.receipt:type_name -> minato.v1.Envelope
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_journal_proto_init() }
@@ -1030,25 +1704,33 @@ func file_minato_v1_journal_proto_init() {
 	file_minato_v1_envelope_proto_init()
 	file_minato_v1_report_proto_init()
 	file_minato_v1_journal_proto_msgTypes[1].OneofWrappers = []any{
+		(*ReportRecord_Accepted)(nil),
+		(*ReportRecord_Extended)(nil),
+	}
+	file_minato_v1_journal_proto_msgTypes[3].OneofWrappers = []any{
 		(*DirectoryChange_Founded)(nil),
 		(*DirectoryChange_Invited)(nil),
 		(*DirectoryChange_Joined)(nil),
 		(*DirectoryChange_TokenBurnt)(nil),
 		(*DirectoryChange_Revoked)(nil),
 		(*DirectoryChange_ProfileSet)(nil),
+		(*DirectoryChange_MemberSet)(nil),
+		(*DirectoryChange_PolicySet)(nil),
+		(*DirectoryChange_KeySet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_journal_proto_rawDesc), len(file_minato_v1_journal_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_minato_v1_journal_proto_goTypes,
 		DependencyIndexes: file_minato_v1_journal_proto_depIdxs,
+		EnumInfos:         file_minato_v1_journal_proto_enumTypes,
 		MessageInfos:      file_minato_v1_journal_proto_msgTypes,
 	}.Build()
 	File_minato_v1_journal_proto = out.File

@@ -1162,7 +1162,24 @@ type InboxItem struct {
 	// Stage of the case.
 	Stage Stage `protobuf:"varint,15,opt,name=stage,proto3,enum=minato.v1.Stage" json:"stage,omitempty"`
 	// Parts that came with it.
-	Parts         []*Part `protobuf:"bytes,16,rep,name=parts,proto3" json:"parts,omitempty"`
+	Parts []*Part `protobuf:"bytes,16,rep,name=parts,proto3" json:"parts,omitempty"`
+	// False when the copy does not name its source.
+	Named bool `protobuf:"varint,17,opt,name=named,proto3" json:"named,omitempty"`
+	// Fields that the copy lacks.
+	Withheld []string `protobuf:"bytes,18,rep,name=withheld,proto3" json:"withheld,omitempty"`
+	// What this member has to do with it.
+	Tasks []*Step `protobuf:"bytes,19,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// 法令上の守秘.
+	SecrecyRegime SecrecyRegime `protobuf:"varint,20,opt,name=secrecy_regime,json=secrecyRegime,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regime,omitempty"`
+	// True when it is sealed to persons whose keys the node does not hold; title
+	// and text are empty then.
+	Sealed bool `protobuf:"varint,21,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	// Member that passed it on.
+	ForwardedBy string `protobuf:"bytes,22,opt,name=forwarded_by,json=forwardedBy,proto3" json:"forwarded_by,omitempty"`
+	// Incident or notice.
+	Kind Kind `protobuf:"varint,23,opt,name=kind,proto3,enum=minato.v1.Kind" json:"kind,omitempty"`
+	// Reports that it derives from.
+	DerivedFrom   []string `protobuf:"bytes,24,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1305,6 +1322,62 @@ func (x *InboxItem) GetStage() Stage {
 func (x *InboxItem) GetParts() []*Part {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *InboxItem) GetNamed() bool {
+	if x != nil {
+		return x.Named
+	}
+	return false
+}
+
+func (x *InboxItem) GetWithheld() []string {
+	if x != nil {
+		return x.Withheld
+	}
+	return nil
+}
+
+func (x *InboxItem) GetTasks() []*Step {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *InboxItem) GetSecrecyRegime() SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegime
+	}
+	return SecrecyRegime_SECRECY_REGIME_UNSPECIFIED
+}
+
+func (x *InboxItem) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
+func (x *InboxItem) GetForwardedBy() string {
+	if x != nil {
+		return x.ForwardedBy
+	}
+	return ""
+}
+
+func (x *InboxItem) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *InboxItem) GetDerivedFrom() []string {
+	if x != nil {
+		return x.DerivedFrom
 	}
 	return nil
 }
@@ -1970,7 +2043,14 @@ type GetStatusResponse struct {
 	// Reports received without a reaction, live.
 	Unacknowledged uint32 `protobuf:"varint,12,opt,name=unacknowledged,proto3" json:"unacknowledged,omitempty"`
 	// Exercise reports received.
-	Exercises     uint32 `protobuf:"varint,13,opt,name=exercises,proto3" json:"exercises,omitempty"`
+	Exercises uint32 `protobuf:"varint,13,opt,name=exercises,proto3" json:"exercises,omitempty"`
+	// Fingerprint of the key to which reports are sealed for this node.
+	KeyFingerprint string `protobuf:"bytes,14,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	// Set when the hub's directory shows another key than ours: nobody should
+	// send TLP:RED until it is cleared up.
+	KeyAlarms []string `protobuf:"bytes,15,rep,name=key_alarms,json=keyAlarms,proto3" json:"key_alarms,omitempty"`
+	// Desks whose contacts nobody has confirmed for half a year.
+	StaleDesks    []string `protobuf:"bytes,16,rep,name=stale_desks,json=staleDesks,proto3" json:"stale_desks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2094,6 +2174,27 @@ func (x *GetStatusResponse) GetExercises() uint32 {
 		return x.Exercises
 	}
 	return 0
+}
+
+func (x *GetStatusResponse) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetKeyAlarms() []string {
+	if x != nil {
+		return x.KeyAlarms
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetStaleDesks() []string {
+	if x != nil {
+		return x.StaleDesks
+	}
+	return nil
 }
 
 // GetProfileRequest asks for the profile.
@@ -2381,6 +2482,666 @@ func (x *ListPeersResponse) GetNextPageToken() string {
 	return ""
 }
 
+// NodeServiceExplainReportRequest asks about one report and one member.
+type NodeServiceExplainReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it.
+	Report string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// The member; empty means this one.
+	Member        string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeServiceExplainReportRequest) Reset() {
+	*x = NodeServiceExplainReportRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeServiceExplainReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeServiceExplainReportRequest) ProtoMessage() {}
+
+func (x *NodeServiceExplainReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeServiceExplainReportRequest.ProtoReflect.Descriptor instead.
+func (*NodeServiceExplainReportRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *NodeServiceExplainReportRequest) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *NodeServiceExplainReportRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+// NodeServiceExplainReportResponse is the hub's answer.
+type NodeServiceExplainReportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why.
+	Explanation   *ExplainReportResponse `protobuf:"bytes,1,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeServiceExplainReportResponse) Reset() {
+	*x = NodeServiceExplainReportResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeServiceExplainReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeServiceExplainReportResponse) ProtoMessage() {}
+
+func (x *NodeServiceExplainReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeServiceExplainReportResponse.ProtoReflect.Descriptor instead.
+func (*NodeServiceExplainReportResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeServiceExplainReportResponse) GetExplanation() *ExplainReportResponse {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// ForwardReportRequest passes a report on.
+type ForwardReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it.
+	Report string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// To whom.
+	Recipients []*Recipient `protobuf:"bytes,2,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// Who decided; empty means the node's operator.
+	Person string `protobuf:"bytes,3,opt,name=person,proto3" json:"person,omitempty"`
+	// Show what would happen and do nothing.
+	Preview       bool `protobuf:"varint,4,opt,name=preview,proto3" json:"preview,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardReportRequest) Reset() {
+	*x = ForwardReportRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardReportRequest) ProtoMessage() {}
+
+func (x *ForwardReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardReportRequest.ProtoReflect.Descriptor instead.
+func (*ForwardReportRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ForwardReportRequest) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *ForwardReportRequest) GetRecipients() []*Recipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *ForwardReportRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *ForwardReportRequest) GetPreview() bool {
+	if x != nil {
+		return x.Preview
+	}
+	return false
+}
+
+// ForwardReportResponse is what was decided.
+type ForwardReportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The further copies.
+	Plan          *Plan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardReportResponse) Reset() {
+	*x = ForwardReportResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardReportResponse) ProtoMessage() {}
+
+func (x *ForwardReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardReportResponse.ProtoReflect.Descriptor instead.
+func (*ForwardReportResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ForwardReportResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// DecideStepRequest decides one step of a plan.
+type DecideStepRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it.
+	Report string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// Rule of the step, such as R5.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// DONE, PLANNED or DECLINED.
+	State NoticeState `protobuf:"varint,3,opt,name=state,proto3,enum=minato.v1.NoticeState" json:"state,omitempty"`
+	// Who decided.
+	Person string `protobuf:"bytes,4,opt,name=person,proto3" json:"person,omitempty"`
+	// For the record.
+	Note          string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideStepRequest) Reset() {
+	*x = DecideStepRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideStepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideStepRequest) ProtoMessage() {}
+
+func (x *DecideStepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideStepRequest.ProtoReflect.Descriptor instead.
+func (*DecideStepRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DecideStepRequest) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *DecideStepRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *DecideStepRequest) GetState() NoticeState {
+	if x != nil {
+		return x.State
+	}
+	return NoticeState_NOTICE_STATE_UNSPECIFIED
+}
+
+func (x *DecideStepRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *DecideStepRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// DecideStepResponse confirms that it is recorded.
+type DecideStepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideStepResponse) Reset() {
+	*x = DecideStepResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideStepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideStepResponse) ProtoMessage() {}
+
+func (x *DecideStepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideStepResponse.ProtoReflect.Descriptor instead.
+func (*DecideStepResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{42}
+}
+
+// NarrowReportRequest gives a received report a stricter label.
+type NarrowReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it.
+	Report string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// The label; a looser one than now is refused.
+	Tlp           TlpLabel `protobuf:"varint,2,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NarrowReportRequest) Reset() {
+	*x = NarrowReportRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NarrowReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NarrowReportRequest) ProtoMessage() {}
+
+func (x *NarrowReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NarrowReportRequest.ProtoReflect.Descriptor instead.
+func (*NarrowReportRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *NarrowReportRequest) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *NarrowReportRequest) GetTlp() TlpLabel {
+	if x != nil {
+		return x.Tlp
+	}
+	return TlpLabel_TLP_LABEL_UNSPECIFIED
+}
+
+// NarrowReportResponse is the report as it is shown from now on.
+type NarrowReportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In short.
+	Item          *InboxItem `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NarrowReportResponse) Reset() {
+	*x = NarrowReportResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NarrowReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NarrowReportResponse) ProtoMessage() {}
+
+func (x *NarrowReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NarrowReportResponse.ProtoReflect.Descriptor instead.
+func (*NarrowReportResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *NarrowReportResponse) GetItem() *InboxItem {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+// GetSealedRequest names a report.
+type GetSealedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, or the start of it.
+	Report        string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSealedRequest) Reset() {
+	*x = GetSealedRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSealedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSealedRequest) ProtoMessage() {}
+
+func (x *GetSealedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSealedRequest.ProtoReflect.Descriptor instead.
+func (*GetSealedRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *GetSealedRequest) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+// GetSealedResponse is all that a person needs to open it.
+type GetSealedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The delivery as it came.
+	Delivery *Delivery `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	// The ciphertext of its content.
+	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSealedResponse) Reset() {
+	*x = GetSealedResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSealedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSealedResponse) ProtoMessage() {}
+
+func (x *GetSealedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSealedResponse.ProtoReflect.Descriptor instead.
+func (*GetSealedResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GetSealedResponse) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+func (x *GetSealedResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// SetPersonKeyRequest publishes a person's key.
+type SetPersonKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the person, as in the profile.
+	Person string `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"`
+	// Suite, such as MLKEM768-P256.
+	Suite string `protobuf:"bytes,2,opt,name=suite,proto3" json:"suite,omitempty"`
+	// The public key.
+	PublicKey []byte `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// The private key, when the node shall open for the person.
+	PrivateKey    []byte `protobuf:"bytes,4,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPersonKeyRequest) Reset() {
+	*x = SetPersonKeyRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPersonKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPersonKeyRequest) ProtoMessage() {}
+
+func (x *SetPersonKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPersonKeyRequest.ProtoReflect.Descriptor instead.
+func (*SetPersonKeyRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *SetPersonKeyRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *SetPersonKeyRequest) GetSuite() string {
+	if x != nil {
+		return x.Suite
+	}
+	return ""
+}
+
+func (x *SetPersonKeyRequest) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *SetPersonKeyRequest) GetPrivateKey() []byte {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return nil
+}
+
+// SetPersonKeyResponse is the key as it is published.
+type SetPersonKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To be compared by telephone.
+	Fingerprint   string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPersonKeyResponse) Reset() {
+	*x = SetPersonKeyResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPersonKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPersonKeyResponse) ProtoMessage() {}
+
+func (x *SetPersonKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPersonKeyResponse.ProtoReflect.Descriptor instead.
+func (*SetPersonKeyResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *SetPersonKeyResponse) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
 var File_minato_v1_node_proto protoreflect.FileDescriptor
 
 const file_minato_v1_node_proto_rawDesc = "" +
@@ -2452,7 +3213,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"i\n" +
 	"\x12ListOutboxResponse\x12+\n" +
 	"\x05items\x18\x01 \x03(\v2\x15.minato.v1.OutboxItemR\x05items\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb2\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x06\n" +
 	"\tInboxItem\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x12\n" +
 	"\x04case\x18\x02 \x01(\tR\x04case\x12\x10\n" +
@@ -2473,7 +3234,15 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\breaction\x18\r \x01(\x0e2\x13.minato.v1.ReactionR\breaction\x12;\n" +
 	"\frestrictions\x18\x0e \x01(\v2\x17.minato.v1.RestrictionsR\frestrictions\x12&\n" +
 	"\x05stage\x18\x0f \x01(\x0e2\x10.minato.v1.StageR\x05stage\x12%\n" +
-	"\x05parts\x18\x10 \x03(\v2\x0f.minato.v1.PartR\x05parts\"\x7f\n" +
+	"\x05parts\x18\x10 \x03(\v2\x0f.minato.v1.PartR\x05parts\x12\x14\n" +
+	"\x05named\x18\x11 \x01(\bR\x05named\x12\x1a\n" +
+	"\bwithheld\x18\x12 \x03(\tR\bwithheld\x12%\n" +
+	"\x05tasks\x18\x13 \x03(\v2\x0f.minato.v1.StepR\x05tasks\x12?\n" +
+	"\x0esecrecy_regime\x18\x14 \x01(\x0e2\x18.minato.v1.SecrecyRegimeR\rsecrecyRegime\x12\x16\n" +
+	"\x06sealed\x18\x15 \x01(\bR\x06sealed\x12!\n" +
+	"\fforwarded_by\x18\x16 \x01(\tR\vforwardedBy\x12#\n" +
+	"\x04kind\x18\x17 \x01(\x0e2\x0f.minato.v1.KindR\x04kind\x12!\n" +
+	"\fderived_from\x18\x18 \x03(\tR\vderivedFrom\"\x7f\n" +
 	"\x11WatchInboxRequest\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
@@ -2510,7 +3279,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x13AcknowledgeResponse\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x1a\n" +
 	"\brecorded\x18\x02 \x01(\bR\brecorded\"\x12\n" +
-	"\x10GetStatusRequest\"\xcd\x03\n" +
+	"\x10GetStatusRequest\"\xb6\x04\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\aport_id\x18\x01 \x01(\tR\x06portId\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\x12\x1f\n" +
@@ -2527,7 +3296,12 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	" \x01(\rR\arefused\x12\x1a\n" +
 	"\breceived\x18\v \x01(\rR\breceived\x12&\n" +
 	"\x0eunacknowledged\x18\f \x01(\rR\x0eunacknowledged\x12\x1c\n" +
-	"\texercises\x18\r \x01(\rR\texercises\"\x13\n" +
+	"\texercises\x18\r \x01(\rR\texercises\x12'\n" +
+	"\x0fkey_fingerprint\x18\x0e \x01(\tR\x0ekeyFingerprint\x12\x1d\n" +
+	"\n" +
+	"key_alarms\x18\x0f \x03(\tR\tkeyAlarms\x12\x1f\n" +
+	"\vstale_desks\x18\x10 \x03(\tR\n" +
+	"staleDesks\"\x13\n" +
 	"\x11GetProfileRequest\"B\n" +
 	"\x12GetProfileResponse\x12,\n" +
 	"\aprofile\x18\x01 \x01(\v2\x12.minato.v1.ProfileR\aprofile\"D\n" +
@@ -2541,17 +3315,64 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"h\n" +
 	"\x11ListPeersResponse\x12+\n" +
 	"\amembers\x18\x01 \x03(\v2\x11.minato.v1.MemberR\amembers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*y\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n" +
+	"\x1fNodeServiceExplainReportRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\"f\n" +
+	" NodeServiceExplainReportResponse\x12B\n" +
+	"\vexplanation\x18\x01 \x01(\v2 .minato.v1.ExplainReportResponseR\vexplanation\"\x96\x01\n" +
+	"\x14ForwardReportRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x124\n" +
+	"\n" +
+	"recipients\x18\x02 \x03(\v2\x14.minato.v1.RecipientR\n" +
+	"recipients\x12\x16\n" +
+	"\x06person\x18\x03 \x01(\tR\x06person\x12\x18\n" +
+	"\apreview\x18\x04 \x01(\bR\apreview\"<\n" +
+	"\x15ForwardReportResponse\x12#\n" +
+	"\x04plan\x18\x01 \x01(\v2\x0f.minato.v1.PlanR\x04plan\"\x99\x01\n" +
+	"\x11DecideStepRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12,\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x16.minato.v1.NoticeStateR\x05state\x12\x16\n" +
+	"\x06person\x18\x04 \x01(\tR\x06person\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\x14\n" +
+	"\x12DecideStepResponse\"T\n" +
+	"\x13NarrowReportRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x12%\n" +
+	"\x03tlp\x18\x02 \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\"@\n" +
+	"\x14NarrowReportResponse\x12(\n" +
+	"\x04item\x18\x01 \x01(\v2\x14.minato.v1.InboxItemR\x04item\"*\n" +
+	"\x10GetSealedRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\"^\n" +
+	"\x11GetSealedResponse\x12/\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x13.minato.v1.DeliveryR\bdelivery\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x83\x01\n" +
+	"\x13SetPersonKeyRequest\x12\x16\n" +
+	"\x06person\x18\x01 \x01(\tR\x06person\x12\x14\n" +
+	"\x05suite\x18\x02 \x01(\tR\x05suite\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x1f\n" +
+	"\vprivate_key\x18\x04 \x01(\fR\n" +
+	"privateKey\"8\n" +
+	"\x14SetPersonKeyResponse\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint*y\n" +
 	"\vOutboxState\x12\x1c\n" +
 	"\x18OUTBOX_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OUTBOX_STATE_QUEUED\x10\x01\x12\x19\n" +
 	"\x15OUTBOX_STATE_ACCEPTED\x10\x02\x12\x18\n" +
-	"\x14OUTBOX_STATE_REFUSED\x10\x032\xd6\t\n" +
+	"\x14OUTBOX_STATE_REFUSED\x10\x032\xc9\r\n" +
 	"\vNodeService\x12B\n" +
 	"\aAddPart\x12\x19.minato.v1.AddPartRequest\x1a\x1a.minato.v1.AddPartResponse(\x01\x12R\n" +
 	"\rPublishReport\x12\x1f.minato.v1.PublishReportRequest\x1a .minato.v1.PublishReportResponse\x12_\n" +
 	"\n" +
-	"PlanReport\x12'.minato.v1.NodeServicePlanReportRequest\x1a(.minato.v1.NodeServicePlanReportResponse\x12F\n" +
+	"PlanReport\x12'.minato.v1.NodeServicePlanReportRequest\x1a(.minato.v1.NodeServicePlanReportResponse\x12h\n" +
+	"\rExplainReport\x12*.minato.v1.NodeServiceExplainReportRequest\x1a+.minato.v1.NodeServiceExplainReportResponse\x12R\n" +
+	"\rForwardReport\x12\x1f.minato.v1.ForwardReportRequest\x1a .minato.v1.ForwardReportResponse\x12I\n" +
+	"\n" +
+	"DecideStep\x12\x1c.minato.v1.DecideStepRequest\x1a\x1d.minato.v1.DecideStepResponse\x12O\n" +
+	"\fNarrowReport\x12\x1e.minato.v1.NarrowReportRequest\x1a\x1f.minato.v1.NarrowReportResponse\x12F\n" +
+	"\tGetSealed\x12\x1b.minato.v1.GetSealedRequest\x1a\x1c.minato.v1.GetSealedResponse\x12O\n" +
+	"\fSetPersonKey\x12\x1e.minato.v1.SetPersonKeyRequest\x1a\x1f.minato.v1.SetPersonKeyResponse\x12F\n" +
 	"\tSaveDraft\x12\x1b.minato.v1.SaveDraftRequest\x1a\x1c.minato.v1.SaveDraftResponse\x12I\n" +
 	"\n" +
 	"ListDrafts\x12\x1c.minato.v1.ListDraftsRequest\x1a\x1d.minato.v1.ListDraftsResponse\x12L\n" +
@@ -2583,139 +3404,181 @@ func file_minato_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_minato_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_minato_v1_node_proto_goTypes = []any{
-	(OutboxState)(0),                      // 0: minato.v1.OutboxState
-	(*AddPartRequest)(nil),                // 1: minato.v1.AddPartRequest
-	(*AddPartResponse)(nil),               // 2: minato.v1.AddPartResponse
-	(*PublishReportRequest)(nil),          // 3: minato.v1.PublishReportRequest
-	(*OutboxItem)(nil),                    // 4: minato.v1.OutboxItem
-	(*RefusalInfo)(nil),                   // 5: minato.v1.RefusalInfo
-	(*ViolationInfo)(nil),                 // 6: minato.v1.ViolationInfo
-	(*PublishReportResponse)(nil),         // 7: minato.v1.PublishReportResponse
-	(*Draft)(nil),                         // 8: minato.v1.Draft
-	(*SaveDraftRequest)(nil),              // 9: minato.v1.SaveDraftRequest
-	(*SaveDraftResponse)(nil),             // 10: minato.v1.SaveDraftResponse
-	(*ListDraftsRequest)(nil),             // 11: minato.v1.ListDraftsRequest
-	(*ListDraftsResponse)(nil),            // 12: minato.v1.ListDraftsResponse
-	(*DeleteDraftRequest)(nil),            // 13: minato.v1.DeleteDraftRequest
-	(*DeleteDraftResponse)(nil),           // 14: minato.v1.DeleteDraftResponse
-	(*NodeServicePlanReportRequest)(nil),  // 15: minato.v1.NodeServicePlanReportRequest
-	(*NodeServicePlanReportResponse)(nil), // 16: minato.v1.NodeServicePlanReportResponse
-	(*ListOutboxRequest)(nil),             // 17: minato.v1.ListOutboxRequest
-	(*ListOutboxResponse)(nil),            // 18: minato.v1.ListOutboxResponse
-	(*InboxItem)(nil),                     // 19: minato.v1.InboxItem
-	(*WatchInboxRequest)(nil),             // 20: minato.v1.WatchInboxRequest
-	(*WatchInboxResponse)(nil),            // 21: minato.v1.WatchInboxResponse
-	(*SearchInboxRequest)(nil),            // 22: minato.v1.SearchInboxRequest
-	(*SearchInboxResponse)(nil),           // 23: minato.v1.SearchInboxResponse
-	(*GetReportRequest)(nil),              // 24: minato.v1.GetReportRequest
-	(*GetReportResponse)(nil),             // 25: minato.v1.GetReportResponse
-	(*GetPartRequest)(nil),                // 26: minato.v1.GetPartRequest
-	(*GetPartResponse)(nil),               // 27: minato.v1.GetPartResponse
-	(*AcknowledgeRequest)(nil),            // 28: minato.v1.AcknowledgeRequest
-	(*AcknowledgeResponse)(nil),           // 29: minato.v1.AcknowledgeResponse
-	(*GetStatusRequest)(nil),              // 30: minato.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),             // 31: minato.v1.GetStatusResponse
-	(*GetProfileRequest)(nil),             // 32: minato.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),            // 33: minato.v1.GetProfileResponse
-	(*UpdateProfileRequest)(nil),          // 34: minato.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil),         // 35: minato.v1.UpdateProfileResponse
-	(*ListPeersRequest)(nil),              // 36: minato.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),             // 37: minato.v1.ListPeersResponse
-	(*Part)(nil),                          // 38: minato.v1.Part
-	(*Report)(nil),                        // 39: minato.v1.Report
-	(*durationpb.Duration)(nil),           // 40: google.protobuf.Duration
-	(Lane)(0),                             // 41: minato.v1.Lane
-	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
-	(*Plan)(nil),                          // 43: minato.v1.Plan
-	(Reaction)(0),                         // 44: minato.v1.Reaction
-	(*Restrictions)(nil),                  // 45: minato.v1.Restrictions
-	(Stage)(0),                            // 46: minato.v1.Stage
-	(*CopyState)(nil),                     // 47: minato.v1.CopyState
-	(*Profile)(nil),                       // 48: minato.v1.Profile
-	(*Member)(nil),                        // 49: minato.v1.Member
+	(OutboxState)(0),                         // 0: minato.v1.OutboxState
+	(*AddPartRequest)(nil),                   // 1: minato.v1.AddPartRequest
+	(*AddPartResponse)(nil),                  // 2: minato.v1.AddPartResponse
+	(*PublishReportRequest)(nil),             // 3: minato.v1.PublishReportRequest
+	(*OutboxItem)(nil),                       // 4: minato.v1.OutboxItem
+	(*RefusalInfo)(nil),                      // 5: minato.v1.RefusalInfo
+	(*ViolationInfo)(nil),                    // 6: minato.v1.ViolationInfo
+	(*PublishReportResponse)(nil),            // 7: minato.v1.PublishReportResponse
+	(*Draft)(nil),                            // 8: minato.v1.Draft
+	(*SaveDraftRequest)(nil),                 // 9: minato.v1.SaveDraftRequest
+	(*SaveDraftResponse)(nil),                // 10: minato.v1.SaveDraftResponse
+	(*ListDraftsRequest)(nil),                // 11: minato.v1.ListDraftsRequest
+	(*ListDraftsResponse)(nil),               // 12: minato.v1.ListDraftsResponse
+	(*DeleteDraftRequest)(nil),               // 13: minato.v1.DeleteDraftRequest
+	(*DeleteDraftResponse)(nil),              // 14: minato.v1.DeleteDraftResponse
+	(*NodeServicePlanReportRequest)(nil),     // 15: minato.v1.NodeServicePlanReportRequest
+	(*NodeServicePlanReportResponse)(nil),    // 16: minato.v1.NodeServicePlanReportResponse
+	(*ListOutboxRequest)(nil),                // 17: minato.v1.ListOutboxRequest
+	(*ListOutboxResponse)(nil),               // 18: minato.v1.ListOutboxResponse
+	(*InboxItem)(nil),                        // 19: minato.v1.InboxItem
+	(*WatchInboxRequest)(nil),                // 20: minato.v1.WatchInboxRequest
+	(*WatchInboxResponse)(nil),               // 21: minato.v1.WatchInboxResponse
+	(*SearchInboxRequest)(nil),               // 22: minato.v1.SearchInboxRequest
+	(*SearchInboxResponse)(nil),              // 23: minato.v1.SearchInboxResponse
+	(*GetReportRequest)(nil),                 // 24: minato.v1.GetReportRequest
+	(*GetReportResponse)(nil),                // 25: minato.v1.GetReportResponse
+	(*GetPartRequest)(nil),                   // 26: minato.v1.GetPartRequest
+	(*GetPartResponse)(nil),                  // 27: minato.v1.GetPartResponse
+	(*AcknowledgeRequest)(nil),               // 28: minato.v1.AcknowledgeRequest
+	(*AcknowledgeResponse)(nil),              // 29: minato.v1.AcknowledgeResponse
+	(*GetStatusRequest)(nil),                 // 30: minato.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                // 31: minato.v1.GetStatusResponse
+	(*GetProfileRequest)(nil),                // 32: minato.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),               // 33: minato.v1.GetProfileResponse
+	(*UpdateProfileRequest)(nil),             // 34: minato.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil),            // 35: minato.v1.UpdateProfileResponse
+	(*ListPeersRequest)(nil),                 // 36: minato.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                // 37: minato.v1.ListPeersResponse
+	(*NodeServiceExplainReportRequest)(nil),  // 38: minato.v1.NodeServiceExplainReportRequest
+	(*NodeServiceExplainReportResponse)(nil), // 39: minato.v1.NodeServiceExplainReportResponse
+	(*ForwardReportRequest)(nil),             // 40: minato.v1.ForwardReportRequest
+	(*ForwardReportResponse)(nil),            // 41: minato.v1.ForwardReportResponse
+	(*DecideStepRequest)(nil),                // 42: minato.v1.DecideStepRequest
+	(*DecideStepResponse)(nil),               // 43: minato.v1.DecideStepResponse
+	(*NarrowReportRequest)(nil),              // 44: minato.v1.NarrowReportRequest
+	(*NarrowReportResponse)(nil),             // 45: minato.v1.NarrowReportResponse
+	(*GetSealedRequest)(nil),                 // 46: minato.v1.GetSealedRequest
+	(*GetSealedResponse)(nil),                // 47: minato.v1.GetSealedResponse
+	(*SetPersonKeyRequest)(nil),              // 48: minato.v1.SetPersonKeyRequest
+	(*SetPersonKeyResponse)(nil),             // 49: minato.v1.SetPersonKeyResponse
+	(*Part)(nil),                             // 50: minato.v1.Part
+	(*Report)(nil),                           // 51: minato.v1.Report
+	(*durationpb.Duration)(nil),              // 52: google.protobuf.Duration
+	(Lane)(0),                                // 53: minato.v1.Lane
+	(*timestamppb.Timestamp)(nil),            // 54: google.protobuf.Timestamp
+	(*Plan)(nil),                             // 55: minato.v1.Plan
+	(Reaction)(0),                            // 56: minato.v1.Reaction
+	(*Restrictions)(nil),                     // 57: minato.v1.Restrictions
+	(Stage)(0),                               // 58: minato.v1.Stage
+	(*Step)(nil),                             // 59: minato.v1.Step
+	(SecrecyRegime)(0),                       // 60: minato.v1.SecrecyRegime
+	(Kind)(0),                                // 61: minato.v1.Kind
+	(*CopyState)(nil),                        // 62: minato.v1.CopyState
+	(*Profile)(nil),                          // 63: minato.v1.Profile
+	(*Member)(nil),                           // 64: minato.v1.Member
+	(*ExplainReportResponse)(nil),            // 65: minato.v1.ExplainReportResponse
+	(*Recipient)(nil),                        // 66: minato.v1.Recipient
+	(NoticeState)(0),                         // 67: minato.v1.NoticeState
+	(TlpLabel)(0),                            // 68: minato.v1.TlpLabel
+	(*Delivery)(nil),                         // 69: minato.v1.Delivery
 }
 var file_minato_v1_node_proto_depIdxs = []int32{
-	38, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
-	38, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
-	39, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
-	40, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
-	41, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
+	50, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
+	50, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
+	51, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
+	52, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
+	53, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
 	0,  // 5: minato.v1.OutboxItem.state:type_name -> minato.v1.OutboxState
-	42, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
-	42, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	43, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
+	54, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
+	54, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	55, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
 	5,  // 9: minato.v1.OutboxItem.refusal:type_name -> minato.v1.RefusalInfo
 	6,  // 10: minato.v1.RefusalInfo.violations:type_name -> minato.v1.ViolationInfo
 	4,  // 11: minato.v1.PublishReportResponse.item:type_name -> minato.v1.OutboxItem
-	39, // 12: minato.v1.Draft.report:type_name -> minato.v1.Report
-	42, // 13: minato.v1.Draft.save_time:type_name -> google.protobuf.Timestamp
-	39, // 14: minato.v1.SaveDraftRequest.report:type_name -> minato.v1.Report
+	51, // 12: minato.v1.Draft.report:type_name -> minato.v1.Report
+	54, // 13: minato.v1.Draft.save_time:type_name -> google.protobuf.Timestamp
+	51, // 14: minato.v1.SaveDraftRequest.report:type_name -> minato.v1.Report
 	8,  // 15: minato.v1.SaveDraftResponse.draft:type_name -> minato.v1.Draft
 	8,  // 16: minato.v1.ListDraftsResponse.drafts:type_name -> minato.v1.Draft
-	39, // 17: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
-	43, // 18: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
+	51, // 17: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
+	55, // 18: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
 	4,  // 19: minato.v1.ListOutboxResponse.items:type_name -> minato.v1.OutboxItem
-	41, // 20: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
-	42, // 21: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	42, // 22: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
-	44, // 23: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
-	45, // 24: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
-	46, // 25: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
-	38, // 26: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
-	41, // 27: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
-	40, // 28: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
-	19, // 29: minato.v1.WatchInboxResponse.item:type_name -> minato.v1.InboxItem
-	41, // 30: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
-	19, // 31: minato.v1.SearchInboxResponse.items:type_name -> minato.v1.InboxItem
-	19, // 32: minato.v1.GetReportResponse.received:type_name -> minato.v1.InboxItem
-	4,  // 33: minato.v1.GetReportResponse.published:type_name -> minato.v1.OutboxItem
-	39, // 34: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
-	47, // 35: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
-	44, // 36: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
-	40, // 37: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
-	42, // 38: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	48, // 39: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
-	48, // 40: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
-	49, // 41: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
-	1,  // 42: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
-	3,  // 43: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
-	15, // 44: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
-	9,  // 45: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
-	11, // 46: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
-	13, // 47: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
-	17, // 48: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
-	20, // 49: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
-	22, // 50: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
-	24, // 51: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
-	26, // 52: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
-	28, // 53: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
-	30, // 54: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
-	32, // 55: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
-	34, // 56: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
-	36, // 57: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
-	2,  // 58: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
-	7,  // 59: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
-	16, // 60: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
-	10, // 61: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
-	12, // 62: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
-	14, // 63: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
-	18, // 64: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
-	21, // 65: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
-	23, // 66: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
-	25, // 67: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
-	27, // 68: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
-	29, // 69: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
-	31, // 70: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
-	33, // 71: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
-	35, // 72: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
-	37, // 73: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
-	58, // [58:74] is the sub-list for method output_type
-	42, // [42:58] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	53, // 20: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
+	54, // 21: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	54, // 22: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
+	56, // 23: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
+	57, // 24: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
+	58, // 25: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
+	50, // 26: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
+	59, // 27: minato.v1.InboxItem.tasks:type_name -> minato.v1.Step
+	60, // 28: minato.v1.InboxItem.secrecy_regime:type_name -> minato.v1.SecrecyRegime
+	61, // 29: minato.v1.InboxItem.kind:type_name -> minato.v1.Kind
+	53, // 30: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
+	52, // 31: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
+	19, // 32: minato.v1.WatchInboxResponse.item:type_name -> minato.v1.InboxItem
+	53, // 33: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
+	19, // 34: minato.v1.SearchInboxResponse.items:type_name -> minato.v1.InboxItem
+	19, // 35: minato.v1.GetReportResponse.received:type_name -> minato.v1.InboxItem
+	4,  // 36: minato.v1.GetReportResponse.published:type_name -> minato.v1.OutboxItem
+	51, // 37: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
+	62, // 38: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
+	56, // 39: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
+	52, // 40: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
+	54, // 41: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	63, // 42: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
+	63, // 43: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
+	64, // 44: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
+	65, // 45: minato.v1.NodeServiceExplainReportResponse.explanation:type_name -> minato.v1.ExplainReportResponse
+	66, // 46: minato.v1.ForwardReportRequest.recipients:type_name -> minato.v1.Recipient
+	55, // 47: minato.v1.ForwardReportResponse.plan:type_name -> minato.v1.Plan
+	67, // 48: minato.v1.DecideStepRequest.state:type_name -> minato.v1.NoticeState
+	68, // 49: minato.v1.NarrowReportRequest.tlp:type_name -> minato.v1.TlpLabel
+	19, // 50: minato.v1.NarrowReportResponse.item:type_name -> minato.v1.InboxItem
+	69, // 51: minato.v1.GetSealedResponse.delivery:type_name -> minato.v1.Delivery
+	1,  // 52: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
+	3,  // 53: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
+	15, // 54: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
+	38, // 55: minato.v1.NodeService.ExplainReport:input_type -> minato.v1.NodeServiceExplainReportRequest
+	40, // 56: minato.v1.NodeService.ForwardReport:input_type -> minato.v1.ForwardReportRequest
+	42, // 57: minato.v1.NodeService.DecideStep:input_type -> minato.v1.DecideStepRequest
+	44, // 58: minato.v1.NodeService.NarrowReport:input_type -> minato.v1.NarrowReportRequest
+	46, // 59: minato.v1.NodeService.GetSealed:input_type -> minato.v1.GetSealedRequest
+	48, // 60: minato.v1.NodeService.SetPersonKey:input_type -> minato.v1.SetPersonKeyRequest
+	9,  // 61: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
+	11, // 62: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
+	13, // 63: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
+	17, // 64: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
+	20, // 65: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
+	22, // 66: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
+	24, // 67: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
+	26, // 68: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
+	28, // 69: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
+	30, // 70: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
+	32, // 71: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
+	34, // 72: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
+	36, // 73: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
+	2,  // 74: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
+	7,  // 75: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
+	16, // 76: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
+	39, // 77: minato.v1.NodeService.ExplainReport:output_type -> minato.v1.NodeServiceExplainReportResponse
+	41, // 78: minato.v1.NodeService.ForwardReport:output_type -> minato.v1.ForwardReportResponse
+	43, // 79: minato.v1.NodeService.DecideStep:output_type -> minato.v1.DecideStepResponse
+	45, // 80: minato.v1.NodeService.NarrowReport:output_type -> minato.v1.NarrowReportResponse
+	47, // 81: minato.v1.NodeService.GetSealed:output_type -> minato.v1.GetSealedResponse
+	49, // 82: minato.v1.NodeService.SetPersonKey:output_type -> minato.v1.SetPersonKeyResponse
+	10, // 83: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
+	12, // 84: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
+	14, // 85: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
+	18, // 86: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
+	21, // 87: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
+	23, // 88: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
+	25, // 89: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
+	27, // 90: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
+	29, // 91: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
+	31, // 92: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
+	33, // 93: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
+	35, // 94: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
+	37, // 95: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
+	74, // [74:96] is the sub-list for method output_type
+	52, // [52:74] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_node_proto_init() }
@@ -2733,7 +3596,7 @@ func file_minato_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_node_proto_rawDesc), len(file_minato_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,12 @@ const (
 	NodeService_AddPart_FullMethodName       = "/minato.v1.NodeService/AddPart"
 	NodeService_PublishReport_FullMethodName = "/minato.v1.NodeService/PublishReport"
 	NodeService_PlanReport_FullMethodName    = "/minato.v1.NodeService/PlanReport"
+	NodeService_ExplainReport_FullMethodName = "/minato.v1.NodeService/ExplainReport"
+	NodeService_ForwardReport_FullMethodName = "/minato.v1.NodeService/ForwardReport"
+	NodeService_DecideStep_FullMethodName    = "/minato.v1.NodeService/DecideStep"
+	NodeService_NarrowReport_FullMethodName  = "/minato.v1.NodeService/NarrowReport"
+	NodeService_GetSealed_FullMethodName     = "/minato.v1.NodeService/GetSealed"
+	NodeService_SetPersonKey_FullMethodName  = "/minato.v1.NodeService/SetPersonKey"
 	NodeService_SaveDraft_FullMethodName     = "/minato.v1.NodeService/SaveDraft"
 	NodeService_ListDrafts_FullMethodName    = "/minato.v1.NodeService/ListDrafts"
 	NodeService_DeleteDraft_FullMethodName   = "/minato.v1.NodeService/DeleteDraft"
@@ -55,6 +61,20 @@ type NodeServiceClient interface {
 	PublishReport(ctx context.Context, in *PublishReportRequest, opts ...grpc.CallOption) (*PublishReportResponse, error)
 	// PlanReport asks the hub who would get the report.
 	PlanReport(ctx context.Context, in *NodeServicePlanReportRequest, opts ...grpc.CallOption) (*NodeServicePlanReportResponse, error)
+	// ExplainReport asks the hub why a member did or did not get a report.
+	ExplainReport(ctx context.Context, in *NodeServiceExplainReportRequest, opts ...grpc.CallOption) (*NodeServiceExplainReportResponse, error)
+	// ForwardReport passes a report on; the hub decides, as for a submit.
+	ForwardReport(ctx context.Context, in *ForwardReportRequest, opts ...grpc.CallOption) (*ForwardReportResponse, error)
+	// DecideStep records what became of a step that waited for a person.
+	DecideStep(ctx context.Context, in *DecideStepRequest, opts ...grpc.CallOption) (*DecideStepResponse, error)
+	// NarrowReport gives a report held here a stricter label, on this node only.
+	NarrowReport(ctx context.Context, in *NarrowReportRequest, opts ...grpc.CallOption) (*NarrowReportResponse, error)
+	// GetSealed reads a report that is sealed to a person whose key the node does
+	// not hold, for the person to open.
+	GetSealed(ctx context.Context, in *GetSealedRequest, opts ...grpc.CallOption) (*GetSealedResponse, error)
+	// SetPersonKey publishes a person's key. With the private key the node opens
+	// for the person; without it only the person can.
+	SetPersonKey(ctx context.Context, in *SetPersonKeyRequest, opts ...grpc.CallOption) (*SetPersonKeyResponse, error)
 	// SaveDraft keeps a report that is not finished. Durable when it returns.
 	SaveDraft(ctx context.Context, in *SaveDraftRequest, opts ...grpc.CallOption) (*SaveDraftResponse, error)
 	// ListDrafts lists the drafts, newest first.
@@ -119,6 +139,66 @@ func (c *nodeServiceClient) PlanReport(ctx context.Context, in *NodeServicePlanR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(NodeServicePlanReportResponse)
 	err := c.cc.Invoke(ctx, NodeService_PlanReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) ExplainReport(ctx context.Context, in *NodeServiceExplainReportRequest, opts ...grpc.CallOption) (*NodeServiceExplainReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeServiceExplainReportResponse)
+	err := c.cc.Invoke(ctx, NodeService_ExplainReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) ForwardReport(ctx context.Context, in *ForwardReportRequest, opts ...grpc.CallOption) (*ForwardReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForwardReportResponse)
+	err := c.cc.Invoke(ctx, NodeService_ForwardReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) DecideStep(ctx context.Context, in *DecideStepRequest, opts ...grpc.CallOption) (*DecideStepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideStepResponse)
+	err := c.cc.Invoke(ctx, NodeService_DecideStep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) NarrowReport(ctx context.Context, in *NarrowReportRequest, opts ...grpc.CallOption) (*NarrowReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NarrowReportResponse)
+	err := c.cc.Invoke(ctx, NodeService_NarrowReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) GetSealed(ctx context.Context, in *GetSealedRequest, opts ...grpc.CallOption) (*GetSealedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSealedResponse)
+	err := c.cc.Invoke(ctx, NodeService_GetSealed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) SetPersonKey(ctx context.Context, in *SetPersonKeyRequest, opts ...grpc.CallOption) (*SetPersonKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPersonKeyResponse)
+	err := c.cc.Invoke(ctx, NodeService_SetPersonKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +368,20 @@ type NodeServiceServer interface {
 	PublishReport(context.Context, *PublishReportRequest) (*PublishReportResponse, error)
 	// PlanReport asks the hub who would get the report.
 	PlanReport(context.Context, *NodeServicePlanReportRequest) (*NodeServicePlanReportResponse, error)
+	// ExplainReport asks the hub why a member did or did not get a report.
+	ExplainReport(context.Context, *NodeServiceExplainReportRequest) (*NodeServiceExplainReportResponse, error)
+	// ForwardReport passes a report on; the hub decides, as for a submit.
+	ForwardReport(context.Context, *ForwardReportRequest) (*ForwardReportResponse, error)
+	// DecideStep records what became of a step that waited for a person.
+	DecideStep(context.Context, *DecideStepRequest) (*DecideStepResponse, error)
+	// NarrowReport gives a report held here a stricter label, on this node only.
+	NarrowReport(context.Context, *NarrowReportRequest) (*NarrowReportResponse, error)
+	// GetSealed reads a report that is sealed to a person whose key the node does
+	// not hold, for the person to open.
+	GetSealed(context.Context, *GetSealedRequest) (*GetSealedResponse, error)
+	// SetPersonKey publishes a person's key. With the private key the node opens
+	// for the person; without it only the person can.
+	SetPersonKey(context.Context, *SetPersonKeyRequest) (*SetPersonKeyResponse, error)
 	// SaveDraft keeps a report that is not finished. Durable when it returns.
 	SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error)
 	// ListDrafts lists the drafts, newest first.
@@ -333,6 +427,24 @@ func (UnimplementedNodeServiceServer) PublishReport(context.Context, *PublishRep
 }
 func (UnimplementedNodeServiceServer) PlanReport(context.Context, *NodeServicePlanReportRequest) (*NodeServicePlanReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanReport not implemented")
+}
+func (UnimplementedNodeServiceServer) ExplainReport(context.Context, *NodeServiceExplainReportRequest) (*NodeServiceExplainReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainReport not implemented")
+}
+func (UnimplementedNodeServiceServer) ForwardReport(context.Context, *ForwardReportRequest) (*ForwardReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForwardReport not implemented")
+}
+func (UnimplementedNodeServiceServer) DecideStep(context.Context, *DecideStepRequest) (*DecideStepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideStep not implemented")
+}
+func (UnimplementedNodeServiceServer) NarrowReport(context.Context, *NarrowReportRequest) (*NarrowReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NarrowReport not implemented")
+}
+func (UnimplementedNodeServiceServer) GetSealed(context.Context, *GetSealedRequest) (*GetSealedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSealed not implemented")
+}
+func (UnimplementedNodeServiceServer) SetPersonKey(context.Context, *SetPersonKeyRequest) (*SetPersonKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPersonKey not implemented")
 }
 func (UnimplementedNodeServiceServer) SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SaveDraft not implemented")
@@ -433,6 +545,114 @@ func _NodeService_PlanReport_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(NodeServiceServer).PlanReport(ctx, req.(*NodeServicePlanReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_ExplainReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodeServiceExplainReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ExplainReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ExplainReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ExplainReport(ctx, req.(*NodeServiceExplainReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_ForwardReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForwardReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ForwardReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ForwardReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ForwardReport(ctx, req.(*ForwardReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_DecideStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideStepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).DecideStep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_DecideStep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).DecideStep(ctx, req.(*DecideStepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_NarrowReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NarrowReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).NarrowReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_NarrowReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).NarrowReport(ctx, req.(*NarrowReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_GetSealed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSealedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).GetSealed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_GetSealed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).GetSealed(ctx, req.(*GetSealedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_SetPersonKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPersonKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).SetPersonKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_SetPersonKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).SetPersonKey(ctx, req.(*SetPersonKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -671,6 +891,30 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PlanReport",
 			Handler:    _NodeService_PlanReport_Handler,
+		},
+		{
+			MethodName: "ExplainReport",
+			Handler:    _NodeService_ExplainReport_Handler,
+		},
+		{
+			MethodName: "ForwardReport",
+			Handler:    _NodeService_ForwardReport_Handler,
+		},
+		{
+			MethodName: "DecideStep",
+			Handler:    _NodeService_DecideStep_Handler,
+		},
+		{
+			MethodName: "NarrowReport",
+			Handler:    _NodeService_NarrowReport_Handler,
+		},
+		{
+			MethodName: "GetSealed",
+			Handler:    _NodeService_GetSealed_Handler,
+		},
+		{
+			MethodName: "SetPersonKey",
+			Handler:    _NodeService_SetPersonKey_Handler,
 		},
 		{
 			MethodName: "SaveDraft",

@@ -285,6 +285,8 @@ const (
 	Reason_REASON_VOLUNTARY Reason = 3
 	// 該当するか不明なため相談する.
 	Reason_REASON_UNSURE_CONSULT Reason = 4
+	// 共有: no 情報連絡 to the ministry, only to those whom the source names.
+	Reason_REASON_SHARING Reason = 5
 )
 
 // Enum value maps for Reason.
@@ -295,6 +297,7 @@ var (
 		2: "REASON_SERIOUS_IMPACT",
 		3: "REASON_VOLUNTARY",
 		4: "REASON_UNSURE_CONSULT",
+		5: "REASON_SHARING",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":    0,
@@ -302,6 +305,7 @@ var (
 		"REASON_SERIOUS_IMPACT": 2,
 		"REASON_VOLUNTARY":      3,
 		"REASON_UNSURE_CONSULT": 4,
+		"REASON_SHARING":        5,
 	}
 )
 
@@ -330,6 +334,251 @@ func (x Reason) Number() protoreflect.EnumNumber {
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_minato_v1_report_proto_rawDescGZIP(), []int{4}
+}
+
+// Kind says whose trouble a report tells of. It decides whether title and
+// summary are damage (class C) or something that helps others.
+type Kind int32
+
+const (
+	// Refused.
+	Kind_KIND_UNSPECIFIED Kind = 0
+	// 事案: what happened at the source; title and summary are 被害内容.
+	Kind_KIND_INCIDENT Kind = 1
+	// 注意喚起・情報提供: a warning without a victim; title and summary are for
+	// all who get a copy.
+	Kind_KIND_NOTICE Kind = 2
+)
+
+// Enum value maps for Kind.
+var (
+	Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_INCIDENT",
+		2: "KIND_NOTICE",
+	}
+	Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_INCIDENT":    1,
+		"KIND_NOTICE":      2,
+	}
+)
+
+func (x Kind) Enum() *Kind {
+	p := new(Kind)
+	*p = x
+	return p
+}
+
+func (x Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_report_proto_enumTypes[5].Descriptor()
+}
+
+func (Kind) Type() protoreflect.EnumType {
+	return &file_minato_v1_report_proto_enumTypes[5]
+}
+
+func (x Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kind.Descriptor instead.
+func (Kind) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{5}
+}
+
+// SecrecyRegime is a duty of secrecy by law or contract (法令上の守秘). It holds
+// beside the label: whoever is not under the same duty gets no copy, and
+// nobody passes one on.
+type SecrecyRegime int32
+
+const (
+	// Refused.
+	SecrecyRegime_SECRECY_REGIME_UNSPECIFIED SecrecyRegime = 0
+	// なし.
+	SecrecyRegime_SECRECY_REGIME_NONE SecrecyRegime = 1
+	// 協議会構成員の守秘義務.
+	SecrecyRegime_SECRECY_REGIME_COUNCIL_MEMBER SecrecyRegime = 2
+	// 契約による守秘.
+	SecrecyRegime_SECRECY_REGIME_CONTRACT SecrecyRegime = 3
+)
+
+// Enum value maps for SecrecyRegime.
+var (
+	SecrecyRegime_name = map[int32]string{
+		0: "SECRECY_REGIME_UNSPECIFIED",
+		1: "SECRECY_REGIME_NONE",
+		2: "SECRECY_REGIME_COUNCIL_MEMBER",
+		3: "SECRECY_REGIME_CONTRACT",
+	}
+	SecrecyRegime_value = map[string]int32{
+		"SECRECY_REGIME_UNSPECIFIED":    0,
+		"SECRECY_REGIME_NONE":           1,
+		"SECRECY_REGIME_COUNCIL_MEMBER": 2,
+		"SECRECY_REGIME_CONTRACT":       3,
+	}
+)
+
+func (x SecrecyRegime) Enum() *SecrecyRegime {
+	p := new(SecrecyRegime)
+	*p = x
+	return p
+}
+
+func (x SecrecyRegime) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SecrecyRegime) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_report_proto_enumTypes[6].Descriptor()
+}
+
+func (SecrecyRegime) Type() protoreflect.EnumType {
+	return &file_minato_v1_report_proto_enumTypes[6]
+}
+
+func (x SecrecyRegime) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SecrecyRegime.Descriptor instead.
+func (SecrecyRegime) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{6}
+}
+
+// Fact is what routing may look at: true or false, without any text. The facts
+// of a report follow from its fields (Report.Outline); where the hub is blind
+// they are all that it learns of the content.
+type Fact int32
+
+const (
+	// Refused.
+	Fact_FACT_UNSPECIFIED Fact = 0
+	// 業務への影響がある: degraded, stopped, recovering or restored.
+	Fact_FACT_BUSINESS_IMPACT Fact = 1
+	// 意図的な原因 (サイバー攻撃).
+	Fact_FACT_ATTACK Fact = 2
+	// 予兆・ヒヤリハット.
+	Fact_FACT_NEAR_MISS Fact = 3
+	// 個人情報の関与が、ある又はあり得る.
+	Fact_FACT_PERSONAL_DATA Fact = 4
+	// 特定重要電子計算機に当たる.
+	Fact_FACT_DESIGNATED_COMPUTER Fact = 5
+	// 利用者への影響がある.
+	Fact_FACT_USERS_AFFECTED Fact = 6
+	// TOS が対象である.
+	Fact_FACT_TOS Fact = 7
+	// 攻撃技術情報がある.
+	Fact_FACT_TECHNIQUE Fact = 8
+	// 事案.
+	Fact_FACT_INCIDENT Fact = 9
+	// 注意喚起・情報提供.
+	Fact_FACT_NOTICE Fact = 10
+	// 法令等による報告.
+	Fact_FACT_LEGAL_DUTY Fact = 11
+	// 重大な影響.
+	Fact_FACT_SERIOUS_IMPACT Fact = 12
+	// 自主的な情報連絡.
+	Fact_FACT_VOLUNTARY Fact = 13
+	// 相談.
+	Fact_FACT_UNSURE_CONSULT Fact = 14
+	// 直接.
+	Fact_FACT_DIRECT Fact = 15
+	// セプター事務局経由、匿名.
+	Fact_FACT_SECRETARIAT_ANON Fact = 16
+	// セプター事務局経由、名を示す.
+	Fact_FACT_SECRETARIAT_NAMED Fact = 17
+	// 国家サイバー統括室との共有に同意.
+	Fact_FACT_CABINET_CONSENT Fact = 18
+	// 専門組織との共有に同意.
+	Fact_FACT_EXPERT_CONSENT Fact = 19
+	// 同業に名を示すことに同意.
+	Fact_FACT_PEER_NAMED Fact = 20
+	// 同業に被害・対応を示すことに同意.
+	Fact_FACT_PEER_DAMAGE Fact = 21
+)
+
+// Enum value maps for Fact.
+var (
+	Fact_name = map[int32]string{
+		0:  "FACT_UNSPECIFIED",
+		1:  "FACT_BUSINESS_IMPACT",
+		2:  "FACT_ATTACK",
+		3:  "FACT_NEAR_MISS",
+		4:  "FACT_PERSONAL_DATA",
+		5:  "FACT_DESIGNATED_COMPUTER",
+		6:  "FACT_USERS_AFFECTED",
+		7:  "FACT_TOS",
+		8:  "FACT_TECHNIQUE",
+		9:  "FACT_INCIDENT",
+		10: "FACT_NOTICE",
+		11: "FACT_LEGAL_DUTY",
+		12: "FACT_SERIOUS_IMPACT",
+		13: "FACT_VOLUNTARY",
+		14: "FACT_UNSURE_CONSULT",
+		15: "FACT_DIRECT",
+		16: "FACT_SECRETARIAT_ANON",
+		17: "FACT_SECRETARIAT_NAMED",
+		18: "FACT_CABINET_CONSENT",
+		19: "FACT_EXPERT_CONSENT",
+		20: "FACT_PEER_NAMED",
+		21: "FACT_PEER_DAMAGE",
+	}
+	Fact_value = map[string]int32{
+		"FACT_UNSPECIFIED":         0,
+		"FACT_BUSINESS_IMPACT":     1,
+		"FACT_ATTACK":              2,
+		"FACT_NEAR_MISS":           3,
+		"FACT_PERSONAL_DATA":       4,
+		"FACT_DESIGNATED_COMPUTER": 5,
+		"FACT_USERS_AFFECTED":      6,
+		"FACT_TOS":                 7,
+		"FACT_TECHNIQUE":           8,
+		"FACT_INCIDENT":            9,
+		"FACT_NOTICE":              10,
+		"FACT_LEGAL_DUTY":          11,
+		"FACT_SERIOUS_IMPACT":      12,
+		"FACT_VOLUNTARY":           13,
+		"FACT_UNSURE_CONSULT":      14,
+		"FACT_DIRECT":              15,
+		"FACT_SECRETARIAT_ANON":    16,
+		"FACT_SECRETARIAT_NAMED":   17,
+		"FACT_CABINET_CONSENT":     18,
+		"FACT_EXPERT_CONSENT":      19,
+		"FACT_PEER_NAMED":          20,
+		"FACT_PEER_DAMAGE":         21,
+	}
+)
+
+func (x Fact) Enum() *Fact {
+	p := new(Fact)
+	*p = x
+	return p
+}
+
+func (x Fact) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Fact) Descriptor() protoreflect.EnumDescriptor {
+	return file_minato_v1_report_proto_enumTypes[7].Descriptor()
+}
+
+func (Fact) Type() protoreflect.EnumType {
+	return &file_minato_v1_report_proto_enumTypes[7]
+}
+
+func (x Fact) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Fact.Descriptor instead.
+func (Fact) EnumDescriptor() ([]byte, []int) {
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{7}
 }
 
 // RouteChoice is the way the source chose (連絡経路, guideline 2.1.3).
@@ -373,11 +622,11 @@ func (x RouteChoice) String() string {
 }
 
 func (RouteChoice) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[5].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[8].Descriptor()
 }
 
 func (RouteChoice) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[5]
+	return &file_minato_v1_report_proto_enumTypes[8]
 }
 
 func (x RouteChoice) Number() protoreflect.EnumNumber {
@@ -386,7 +635,7 @@ func (x RouteChoice) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteChoice.Descriptor instead.
 func (RouteChoice) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{5}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{8}
 }
 
 // EventType is 事象の類型 as the official statistics table lists it.
@@ -454,11 +703,11 @@ func (x EventType) String() string {
 }
 
 func (EventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[6].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[9].Descriptor()
 }
 
 func (EventType) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[6]
+	return &file_minato_v1_report_proto_enumTypes[9]
 }
 
 func (x EventType) Number() protoreflect.EnumNumber {
@@ -467,7 +716,7 @@ func (x EventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventType.Descriptor instead.
 func (EventType) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{6}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{9}
 }
 
 // CauseClass is the upper level of 原因の類型.
@@ -519,11 +768,11 @@ func (x CauseClass) String() string {
 }
 
 func (CauseClass) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[7].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[10].Descriptor()
 }
 
 func (CauseClass) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[7]
+	return &file_minato_v1_report_proto_enumTypes[10]
 }
 
 func (x CauseClass) Number() protoreflect.EnumNumber {
@@ -532,7 +781,7 @@ func (x CauseClass) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CauseClass.Descriptor instead.
 func (CauseClass) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{7}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{10}
 }
 
 // CauseType is 原因の類型. A report may name several.
@@ -632,11 +881,11 @@ func (x CauseType) String() string {
 }
 
 func (CauseType) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[8].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[11].Descriptor()
 }
 
 func (CauseType) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[8]
+	return &file_minato_v1_report_proto_enumTypes[11]
 }
 
 func (x CauseType) Number() protoreflect.EnumNumber {
@@ -645,7 +894,7 @@ func (x CauseType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CauseType.Descriptor instead.
 func (CauseType) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{8}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{11}
 }
 
 // BusinessImpact is 業務への影響.
@@ -701,11 +950,11 @@ func (x BusinessImpact) String() string {
 }
 
 func (BusinessImpact) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[9].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[12].Descriptor()
 }
 
 func (BusinessImpact) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[9]
+	return &file_minato_v1_report_proto_enumTypes[12]
 }
 
 func (x BusinessImpact) Number() protoreflect.EnumNumber {
@@ -714,7 +963,7 @@ func (x BusinessImpact) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BusinessImpact.Descriptor instead.
 func (BusinessImpact) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{9}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{12}
 }
 
 // SpreadRisk is 被害拡大の可能性.
@@ -762,11 +1011,11 @@ func (x SpreadRisk) String() string {
 }
 
 func (SpreadRisk) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[10].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[13].Descriptor()
 }
 
 func (SpreadRisk) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[10]
+	return &file_minato_v1_report_proto_enumTypes[13]
 }
 
 func (x SpreadRisk) Number() protoreflect.EnumNumber {
@@ -775,7 +1024,7 @@ func (x SpreadRisk) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SpreadRisk.Descriptor instead.
 func (SpreadRisk) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{10}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{13}
 }
 
 // SystemKind is the kind of an attacked system (攻撃対象システム).
@@ -835,11 +1084,11 @@ func (x SystemKind) String() string {
 }
 
 func (SystemKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[11].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[14].Descriptor()
 }
 
 func (SystemKind) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[11]
+	return &file_minato_v1_report_proto_enumTypes[14]
 }
 
 func (x SystemKind) Number() protoreflect.EnumNumber {
@@ -848,7 +1097,7 @@ func (x SystemKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SystemKind.Descriptor instead.
 func (SystemKind) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{11}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{14}
 }
 
 // InformationSource is how the event came to be known (検知方法).
@@ -896,11 +1145,11 @@ func (x InformationSource) String() string {
 }
 
 func (InformationSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[12].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[15].Descriptor()
 }
 
 func (InformationSource) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[12]
+	return &file_minato_v1_report_proto_enumTypes[15]
 }
 
 func (x InformationSource) Number() protoreflect.EnumNumber {
@@ -909,7 +1158,7 @@ func (x InformationSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InformationSource.Descriptor instead.
 func (InformationSource) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{12}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{15}
 }
 
 // RecoveryState is 復旧状況.
@@ -965,11 +1214,11 @@ func (x RecoveryState) String() string {
 }
 
 func (RecoveryState) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[13].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[16].Descriptor()
 }
 
 func (RecoveryState) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[13]
+	return &file_minato_v1_report_proto_enumTypes[16]
 }
 
 func (x RecoveryState) Number() protoreflect.EnumNumber {
@@ -978,7 +1227,7 @@ func (x RecoveryState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecoveryState.Descriptor instead.
 func (RecoveryState) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{13}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{16}
 }
 
 // PersonalData is 個人情報の関与.
@@ -1026,11 +1275,11 @@ func (x PersonalData) String() string {
 }
 
 func (PersonalData) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[14].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[17].Descriptor()
 }
 
 func (PersonalData) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[14]
+	return &file_minato_v1_report_proto_enumTypes[17]
 }
 
 func (x PersonalData) Number() protoreflect.EnumNumber {
@@ -1039,7 +1288,7 @@ func (x PersonalData) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PersonalData.Descriptor instead.
 func (PersonalData) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{14}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{17}
 }
 
 // NoticeState is the state of a notice to another office (他機関への連絡).
@@ -1087,11 +1336,11 @@ func (x NoticeState) String() string {
 }
 
 func (NoticeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[15].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[18].Descriptor()
 }
 
 func (NoticeState) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[15]
+	return &file_minato_v1_report_proto_enumTypes[18]
 }
 
 func (x NoticeState) Number() protoreflect.EnumNumber {
@@ -1100,7 +1349,7 @@ func (x NoticeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NoticeState.Descriptor instead.
 func (NoticeState) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{15}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{18}
 }
 
 // PublicationState is 公表予定.
@@ -1148,11 +1397,11 @@ func (x PublicationState) String() string {
 }
 
 func (PublicationState) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[16].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[19].Descriptor()
 }
 
 func (PublicationState) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[16]
+	return &file_minato_v1_report_proto_enumTypes[19]
 }
 
 func (x PublicationState) Number() protoreflect.EnumNumber {
@@ -1161,7 +1410,7 @@ func (x PublicationState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PublicationState.Descriptor instead.
 func (PublicationState) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{16}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{19}
 }
 
 // Precision says how exactly a time is known.
@@ -1213,11 +1462,11 @@ func (x Precision) String() string {
 }
 
 func (Precision) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[17].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[20].Descriptor()
 }
 
 func (Precision) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[17]
+	return &file_minato_v1_report_proto_enumTypes[20]
 }
 
 func (x Precision) Number() protoreflect.EnumNumber {
@@ -1226,7 +1475,7 @@ func (x Precision) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Precision.Descriptor instead.
 func (Precision) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{17}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{20}
 }
 
 // IndicatorType is the kind of an observable value.
@@ -1294,11 +1543,11 @@ func (x IndicatorType) String() string {
 }
 
 func (IndicatorType) Descriptor() protoreflect.EnumDescriptor {
-	return file_minato_v1_report_proto_enumTypes[18].Descriptor()
+	return file_minato_v1_report_proto_enumTypes[21].Descriptor()
 }
 
 func (IndicatorType) Type() protoreflect.EnumType {
-	return &file_minato_v1_report_proto_enumTypes[18]
+	return &file_minato_v1_report_proto_enumTypes[21]
 }
 
 func (x IndicatorType) Number() protoreflect.EnumNumber {
@@ -1307,7 +1556,7 @@ func (x IndicatorType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IndicatorType.Descriptor instead.
 func (IndicatorType) EnumDescriptor() ([]byte, []int) {
-	return file_minato_v1_report_proto_rawDescGZIP(), []int{18}
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{21}
 }
 
 // Moment is a time as far as it is known. UNKNOWN certainty needs no time.
@@ -2929,7 +3178,9 @@ type Consents struct {
 	// May be shared with expert bodies.
 	ExpertShare bool `protobuf:"varint,2,opt,name=expert_share,json=expertShare,proto3" json:"expert_share,omitempty"`
 	// Peers may see the source's name.
-	PeerNamed     bool `protobuf:"varint,3,opt,name=peer_named,json=peerNamed,proto3" json:"peer_named,omitempty"`
+	PeerNamed bool `protobuf:"varint,3,opt,name=peer_named,json=peerNamed,proto3" json:"peer_named,omitempty"`
+	// Peers may see what was damaged and what was done about it.
+	PeerDamage    bool `protobuf:"varint,4,opt,name=peer_damage,json=peerDamage,proto3" json:"peer_damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2981,6 +3232,13 @@ func (x *Consents) GetExpertShare() bool {
 func (x *Consents) GetPeerNamed() bool {
 	if x != nil {
 		return x.PeerNamed
+	}
+	return false
+}
+
+func (x *Consents) GetPeerDamage() bool {
+	if x != nil {
+		return x.PeerDamage
 	}
 	return false
 }
@@ -3125,7 +3383,16 @@ type Report struct {
 	// 保存期間: copies are kept to this time and then erased.
 	RetentionTime *timestamppb.Timestamp `protobuf:"bytes,39,opt,name=retention_time,json=retentionTime,proto3" json:"retention_time,omitempty"`
 	// When the node made the report.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,40,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,40,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Incident or notice.
+	Kind Kind `protobuf:"varint,41,opt,name=kind,proto3,enum=minato.v1.Kind" json:"kind,omitempty"`
+	// 法令上の守秘.
+	SecrecyRegime SecrecyRegime `protobuf:"varint,42,opt,name=secrecy_regime,json=secrecyRegime,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regime,omitempty"`
+	// Reports that this one quotes or derives from (引用), at most 50. Its label
+	// is at least the strictest of theirs, its restrictions hold theirs too.
+	DerivedFrom []string `protobuf:"bytes,43,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
+	// The report of the same case whose label this one changes.
+	Relabels      string `protobuf:"bytes,44,opt,name=relabels,proto3" json:"relabels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3440,6 +3707,226 @@ func (x *Report) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Report) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *Report) GetSecrecyRegime() SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegime
+	}
+	return SecrecyRegime_SECRECY_REGIME_UNSPECIFIED
+}
+
+func (x *Report) GetDerivedFrom() []string {
+	if x != nil {
+		return x.DerivedFrom
+	}
+	return nil
+}
+
+func (x *Report) GetRelabels() string {
+	if x != nil {
+		return x.Relabels
+	}
+	return ""
+}
+
+// Outline is all of a report that decides who gets which copy: no title, no
+// text, no value of the content. Where the hub is blind it is the readable
+// part of the report; else the hub works it out from the report.
+type Outline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Report.report_id.
+	ReportId string `protobuf:"bytes,1,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
+	// As Report.case_id.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// As Report.sequence.
+	Sequence uint32 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// As Report.stage.
+	Stage Stage `protobuf:"varint,4,opt,name=stage,proto3,enum=minato.v1.Stage" json:"stage,omitempty"`
+	// As Report.lane.
+	Lane Lane `protobuf:"varint,5,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
+	// As Report.tlp.
+	Tlp TlpLabel `protobuf:"varint,6,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
+	// As Report.community_id.
+	CommunityId string `protobuf:"bytes,7,opt,name=community_id,json=communityId,proto3" json:"community_id,omitempty"`
+	// As Report.restrictions.
+	Restrictions *Restrictions `protobuf:"bytes,8,opt,name=restrictions,proto3" json:"restrictions,omitempty"`
+	// As Report.onward_permissions.
+	OnwardPermissions []*OnwardPermission `protobuf:"bytes,9,rep,name=onward_permissions,json=onwardPermissions,proto3" json:"onward_permissions,omitempty"`
+	// As Report.recipients.
+	Recipients []*Recipient `protobuf:"bytes,10,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// As Report.secrecy_regime.
+	SecrecyRegime SecrecyRegime `protobuf:"varint,11,opt,name=secrecy_regime,json=secrecyRegime,proto3,enum=minato.v1.SecrecyRegime" json:"secrecy_regime,omitempty"`
+	// As Report.derived_from.
+	DerivedFrom []string `protobuf:"bytes,12,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
+	// As Report.relabels.
+	Relabels string `protobuf:"bytes,13,opt,name=relabels,proto3" json:"relabels,omitempty"`
+	// What routing may look at, in the order of the enum.
+	Facts []Fact `protobuf:"varint,14,rep,packed,name=facts,proto3,enum=minato.v1.Fact" json:"facts,omitempty"`
+	// As Report.legal_basis.
+	LegalBasis []*LegalBasis `protobuf:"bytes,15,rep,name=legal_basis,json=legalBasis,proto3" json:"legal_basis,omitempty"`
+	// As Report.create_time.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// As Report.retention_time.
+	RetentionTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=retention_time,json=retentionTime,proto3" json:"retention_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outline) Reset() {
+	*x = Outline{}
+	mi := &file_minato_v1_report_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outline) ProtoMessage() {}
+
+func (x *Outline) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_report_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outline.ProtoReflect.Descriptor instead.
+func (*Outline) Descriptor() ([]byte, []int) {
+	return file_minato_v1_report_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Outline) GetReportId() string {
+	if x != nil {
+		return x.ReportId
+	}
+	return ""
+}
+
+func (x *Outline) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *Outline) GetSequence() uint32 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Outline) GetStage() Stage {
+	if x != nil {
+		return x.Stage
+	}
+	return Stage_STAGE_UNSPECIFIED
+}
+
+func (x *Outline) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *Outline) GetTlp() TlpLabel {
+	if x != nil {
+		return x.Tlp
+	}
+	return TlpLabel_TLP_LABEL_UNSPECIFIED
+}
+
+func (x *Outline) GetCommunityId() string {
+	if x != nil {
+		return x.CommunityId
+	}
+	return ""
+}
+
+func (x *Outline) GetRestrictions() *Restrictions {
+	if x != nil {
+		return x.Restrictions
+	}
+	return nil
+}
+
+func (x *Outline) GetOnwardPermissions() []*OnwardPermission {
+	if x != nil {
+		return x.OnwardPermissions
+	}
+	return nil
+}
+
+func (x *Outline) GetRecipients() []*Recipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *Outline) GetSecrecyRegime() SecrecyRegime {
+	if x != nil {
+		return x.SecrecyRegime
+	}
+	return SecrecyRegime_SECRECY_REGIME_UNSPECIFIED
+}
+
+func (x *Outline) GetDerivedFrom() []string {
+	if x != nil {
+		return x.DerivedFrom
+	}
+	return nil
+}
+
+func (x *Outline) GetRelabels() string {
+	if x != nil {
+		return x.Relabels
+	}
+	return ""
+}
+
+func (x *Outline) GetFacts() []Fact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *Outline) GetLegalBasis() []*LegalBasis {
+	if x != nil {
+		return x.LegalBasis
+	}
+	return nil
+}
+
+func (x *Outline) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Outline) GetRetentionTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetentionTime
+	}
+	return nil
+}
+
 var File_minato_v1_report_proto protoreflect.FileDescriptor
 
 const file_minato_v1_report_proto_rawDesc = "" +
@@ -3565,15 +4052,17 @@ const file_minato_v1_report_proto_rawDesc = "" +
 	"\vPublication\x127\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1b.minato.v1.PublicationStateB\x04\x88\xb5\x18\x03R\x05state\x12C\n" +
 	"\fpublish_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\x88\xb5\x18\x03R\vpublishTime\x12\x16\n" +
-	"\x03url\x18\x03 \x01(\tB\x04\x88\xb5\x18\x03R\x03url\"\x83\x01\n" +
+	"\x03url\x18\x03 \x01(\tB\x04\x88\xb5\x18\x03R\x03url\"\xaa\x01\n" +
 	"\bConsents\x12)\n" +
 	"\rcabinet_share\x18\x01 \x01(\bB\x04\x88\xb5\x18\x04R\fcabinetShare\x12'\n" +
 	"\fexpert_share\x18\x02 \x01(\bB\x04\x88\xb5\x18\x04R\vexpertShare\x12#\n" +
 	"\n" +
-	"peer_named\x18\x03 \x01(\bB\x04\x88\xb5\x18\x04R\tpeerNamed\"G\n" +
+	"peer_named\x18\x03 \x01(\bB\x04\x88\xb5\x18\x04R\tpeerNamed\x12%\n" +
+	"\vpeer_damage\x18\x04 \x01(\bB\x04\x88\xb5\x18\x04R\n" +
+	"peerDamage\"G\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\x06member\x18\x01 \x01(\tB\x04\x88\xb5\x18\x04R\x06member\x12\x1c\n" +
-	"\x06person\x18\x02 \x01(\tB\x04\x88\xb5\x18\x04R\x06person\"\xac\x12\n" +
+	"\x06person\x18\x02 \x01(\tB\x04\x88\xb5\x18\x04R\x06person\"\xf1\x13\n" +
 	"\x06Report\x12%\n" +
 	"\treport_id\x18\x01 \x01(\tB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\breportId\x12!\n" +
 	"\acase_id\x18\x02 \x01(\tB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\x06caseId\x12$\n" +
@@ -3621,7 +4110,34 @@ const file_minato_v1_report_proto_rawDesc = "" +
 	"\vattachments\x18& \x03(\v2\x0f.minato.v1.PartB\x04\x88\xb5\x18\x04R\vattachments\x12K\n" +
 	"\x0eretention_time\x18' \x01(\v2\x1a.google.protobuf.TimestampB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\rretentionTime\x12E\n" +
 	"\vcreate_time\x18( \x01(\v2\x1a.google.protobuf.TimestampB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\n" +
-	"createTime*\x87\x01\n" +
+	"createTime\x12-\n" +
+	"\x04kind\x18) \x01(\x0e2\x0f.minato.v1.KindB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\x04kind\x12I\n" +
+	"\x0esecrecy_regime\x18* \x01(\x0e2\x18.minato.v1.SecrecyRegimeB\b\x88\xb5\x18\x04\x90\xb5\x18\x01R\rsecrecyRegime\x12'\n" +
+	"\fderived_from\x18+ \x03(\tB\x04\x88\xb5\x18\x04R\vderivedFrom\x12 \n" +
+	"\brelabels\x18, \x01(\tB\x04\x88\xb5\x18\x04R\brelabels\"\x90\x06\n" +
+	"\aOutline\x12\x1b\n" +
+	"\treport_id\x18\x01 \x01(\tR\breportId\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\rR\bsequence\x12&\n" +
+	"\x05stage\x18\x04 \x01(\x0e2\x10.minato.v1.StageR\x05stage\x12#\n" +
+	"\x04lane\x18\x05 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12%\n" +
+	"\x03tlp\x18\x06 \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\x12!\n" +
+	"\fcommunity_id\x18\a \x01(\tR\vcommunityId\x12;\n" +
+	"\frestrictions\x18\b \x01(\v2\x17.minato.v1.RestrictionsR\frestrictions\x12J\n" +
+	"\x12onward_permissions\x18\t \x03(\v2\x1b.minato.v1.OnwardPermissionR\x11onwardPermissions\x124\n" +
+	"\n" +
+	"recipients\x18\n" +
+	" \x03(\v2\x14.minato.v1.RecipientR\n" +
+	"recipients\x12?\n" +
+	"\x0esecrecy_regime\x18\v \x01(\x0e2\x18.minato.v1.SecrecyRegimeR\rsecrecyRegime\x12!\n" +
+	"\fderived_from\x18\f \x03(\tR\vderivedFrom\x12\x1a\n" +
+	"\brelabels\x18\r \x01(\tR\brelabels\x12%\n" +
+	"\x05facts\x18\x0e \x03(\x0e2\x0f.minato.v1.FactR\x05facts\x126\n" +
+	"\vlegal_basis\x18\x0f \x03(\v2\x15.minato.v1.LegalBasisR\n" +
+	"legalBasis\x12;\n" +
+	"\vcreate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12A\n" +
+	"\x0eretention_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\rretentionTime*\x87\x01\n" +
 	"\tCertainty\x12\x19\n" +
 	"\x15CERTAINTY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CERTAINTY_CONFIRMED\x10\x01\x12\x16\n" +
@@ -3645,13 +4161,47 @@ const file_minato_v1_report_proto_rawDesc = "" +
 	"\x0fSTAGE_FOLLOW_UP\x10\x02\x12\x0f\n" +
 	"\vSTAGE_FINAL\x10\x03\x12\x14\n" +
 	"\x10STAGE_CORRECTION\x10\x04\x12\x14\n" +
-	"\x10STAGE_WITHDRAWAL\x10\x05*\x83\x01\n" +
+	"\x10STAGE_WITHDRAWAL\x10\x05*\x97\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_LEGAL_DUTY\x10\x01\x12\x19\n" +
 	"\x15REASON_SERIOUS_IMPACT\x10\x02\x12\x14\n" +
 	"\x10REASON_VOLUNTARY\x10\x03\x12\x19\n" +
-	"\x15REASON_UNSURE_CONSULT\x10\x04*\x8b\x01\n" +
+	"\x15REASON_UNSURE_CONSULT\x10\x04\x12\x12\n" +
+	"\x0eREASON_SHARING\x10\x05*@\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rKIND_INCIDENT\x10\x01\x12\x0f\n" +
+	"\vKIND_NOTICE\x10\x02*\x88\x01\n" +
+	"\rSecrecyRegime\x12\x1e\n" +
+	"\x1aSECRECY_REGIME_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SECRECY_REGIME_NONE\x10\x01\x12!\n" +
+	"\x1dSECRECY_REGIME_COUNCIL_MEMBER\x10\x02\x12\x1b\n" +
+	"\x17SECRECY_REGIME_CONTRACT\x10\x03*\xf1\x03\n" +
+	"\x04Fact\x12\x14\n" +
+	"\x10FACT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14FACT_BUSINESS_IMPACT\x10\x01\x12\x0f\n" +
+	"\vFACT_ATTACK\x10\x02\x12\x12\n" +
+	"\x0eFACT_NEAR_MISS\x10\x03\x12\x16\n" +
+	"\x12FACT_PERSONAL_DATA\x10\x04\x12\x1c\n" +
+	"\x18FACT_DESIGNATED_COMPUTER\x10\x05\x12\x17\n" +
+	"\x13FACT_USERS_AFFECTED\x10\x06\x12\f\n" +
+	"\bFACT_TOS\x10\a\x12\x12\n" +
+	"\x0eFACT_TECHNIQUE\x10\b\x12\x11\n" +
+	"\rFACT_INCIDENT\x10\t\x12\x0f\n" +
+	"\vFACT_NOTICE\x10\n" +
+	"\x12\x13\n" +
+	"\x0fFACT_LEGAL_DUTY\x10\v\x12\x17\n" +
+	"\x13FACT_SERIOUS_IMPACT\x10\f\x12\x12\n" +
+	"\x0eFACT_VOLUNTARY\x10\r\x12\x17\n" +
+	"\x13FACT_UNSURE_CONSULT\x10\x0e\x12\x0f\n" +
+	"\vFACT_DIRECT\x10\x0f\x12\x19\n" +
+	"\x15FACT_SECRETARIAT_ANON\x10\x10\x12\x1a\n" +
+	"\x16FACT_SECRETARIAT_NAMED\x10\x11\x12\x18\n" +
+	"\x14FACT_CABINET_CONSENT\x10\x12\x12\x17\n" +
+	"\x13FACT_EXPERT_CONSENT\x10\x13\x12\x13\n" +
+	"\x0fFACT_PEER_NAMED\x10\x14\x12\x14\n" +
+	"\x10FACT_PEER_DAMAGE\x10\x15*\x8b\x01\n" +
 	"\vRouteChoice\x12\x1c\n" +
 	"\x18ROUTE_CHOICE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ROUTE_CHOICE_DIRECT\x10\x01\x12!\n" +
@@ -3784,130 +4334,147 @@ func file_minato_v1_report_proto_rawDescGZIP() []byte {
 	return file_minato_v1_report_proto_rawDescData
 }
 
-var file_minato_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_minato_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_minato_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 22)
+var file_minato_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_minato_v1_report_proto_goTypes = []any{
 	(Certainty)(0),                // 0: minato.v1.Certainty
 	(TlpLabel)(0),                 // 1: minato.v1.TlpLabel
 	(Lane)(0),                     // 2: minato.v1.Lane
 	(Stage)(0),                    // 3: minato.v1.Stage
 	(Reason)(0),                   // 4: minato.v1.Reason
-	(RouteChoice)(0),              // 5: minato.v1.RouteChoice
-	(EventType)(0),                // 6: minato.v1.EventType
-	(CauseClass)(0),               // 7: minato.v1.CauseClass
-	(CauseType)(0),                // 8: minato.v1.CauseType
-	(BusinessImpact)(0),           // 9: minato.v1.BusinessImpact
-	(SpreadRisk)(0),               // 10: minato.v1.SpreadRisk
-	(SystemKind)(0),               // 11: minato.v1.SystemKind
-	(InformationSource)(0),        // 12: minato.v1.InformationSource
-	(RecoveryState)(0),            // 13: minato.v1.RecoveryState
-	(PersonalData)(0),             // 14: minato.v1.PersonalData
-	(NoticeState)(0),              // 15: minato.v1.NoticeState
-	(PublicationState)(0),         // 16: minato.v1.PublicationState
-	(Precision)(0),                // 17: minato.v1.Precision
-	(IndicatorType)(0),            // 18: minato.v1.IndicatorType
-	(*Moment)(nil),                // 19: minato.v1.Moment
-	(*LegalBasis)(nil),            // 20: minato.v1.LegalBasis
-	(*Restrictions)(nil),          // 21: minato.v1.Restrictions
-	(*OnwardPermission)(nil),      // 22: minato.v1.OnwardPermission
-	(*Classification)(nil),        // 23: minato.v1.Classification
-	(*Contact)(nil),               // 24: minato.v1.Contact
-	(*Reporter)(nil),              // 25: minato.v1.Reporter
-	(*Place)(nil),                 // 26: minato.v1.Place
-	(*Event)(nil),                 // 27: minato.v1.Event
-	(*Cause)(nil),                 // 28: minato.v1.Cause
-	(*Impact)(nil),                // 29: minato.v1.Impact
-	(*Spread)(nil),                // 30: minato.v1.Spread
-	(*AffectedSystem)(nil),        // 31: minato.v1.AffectedSystem
-	(*Indicator)(nil),             // 32: minato.v1.Indicator
-	(*Ransom)(nil),                // 33: minato.v1.Ransom
-	(*Ddos)(nil),                  // 34: minato.v1.Ddos
-	(*Part)(nil),                  // 35: minato.v1.Part
-	(*AttackTechnical)(nil),       // 36: minato.v1.AttackTechnical
-	(*TimelineEntry)(nil),         // 37: minato.v1.TimelineEntry
-	(*Recovery)(nil),              // 38: minato.v1.Recovery
-	(*ParallelNotice)(nil),        // 39: minato.v1.ParallelNotice
-	(*Publication)(nil),           // 40: minato.v1.Publication
-	(*Consents)(nil),              // 41: minato.v1.Consents
-	(*Recipient)(nil),             // 42: minato.v1.Recipient
-	(*Report)(nil),                // 43: minato.v1.Report
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(DisclosureClass)(0),          // 45: minato.v1.DisclosureClass
+	(Kind)(0),                     // 5: minato.v1.Kind
+	(SecrecyRegime)(0),            // 6: minato.v1.SecrecyRegime
+	(Fact)(0),                     // 7: minato.v1.Fact
+	(RouteChoice)(0),              // 8: minato.v1.RouteChoice
+	(EventType)(0),                // 9: minato.v1.EventType
+	(CauseClass)(0),               // 10: minato.v1.CauseClass
+	(CauseType)(0),                // 11: minato.v1.CauseType
+	(BusinessImpact)(0),           // 12: minato.v1.BusinessImpact
+	(SpreadRisk)(0),               // 13: minato.v1.SpreadRisk
+	(SystemKind)(0),               // 14: minato.v1.SystemKind
+	(InformationSource)(0),        // 15: minato.v1.InformationSource
+	(RecoveryState)(0),            // 16: minato.v1.RecoveryState
+	(PersonalData)(0),             // 17: minato.v1.PersonalData
+	(NoticeState)(0),              // 18: minato.v1.NoticeState
+	(PublicationState)(0),         // 19: minato.v1.PublicationState
+	(Precision)(0),                // 20: minato.v1.Precision
+	(IndicatorType)(0),            // 21: minato.v1.IndicatorType
+	(*Moment)(nil),                // 22: minato.v1.Moment
+	(*LegalBasis)(nil),            // 23: minato.v1.LegalBasis
+	(*Restrictions)(nil),          // 24: minato.v1.Restrictions
+	(*OnwardPermission)(nil),      // 25: minato.v1.OnwardPermission
+	(*Classification)(nil),        // 26: minato.v1.Classification
+	(*Contact)(nil),               // 27: minato.v1.Contact
+	(*Reporter)(nil),              // 28: minato.v1.Reporter
+	(*Place)(nil),                 // 29: minato.v1.Place
+	(*Event)(nil),                 // 30: minato.v1.Event
+	(*Cause)(nil),                 // 31: minato.v1.Cause
+	(*Impact)(nil),                // 32: minato.v1.Impact
+	(*Spread)(nil),                // 33: minato.v1.Spread
+	(*AffectedSystem)(nil),        // 34: minato.v1.AffectedSystem
+	(*Indicator)(nil),             // 35: minato.v1.Indicator
+	(*Ransom)(nil),                // 36: minato.v1.Ransom
+	(*Ddos)(nil),                  // 37: minato.v1.Ddos
+	(*Part)(nil),                  // 38: minato.v1.Part
+	(*AttackTechnical)(nil),       // 39: minato.v1.AttackTechnical
+	(*TimelineEntry)(nil),         // 40: minato.v1.TimelineEntry
+	(*Recovery)(nil),              // 41: minato.v1.Recovery
+	(*ParallelNotice)(nil),        // 42: minato.v1.ParallelNotice
+	(*Publication)(nil),           // 43: minato.v1.Publication
+	(*Consents)(nil),              // 44: minato.v1.Consents
+	(*Recipient)(nil),             // 45: minato.v1.Recipient
+	(*Report)(nil),                // 46: minato.v1.Report
+	(*Outline)(nil),               // 47: minato.v1.Outline
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(DisclosureClass)(0),          // 49: minato.v1.DisclosureClass
 }
 var file_minato_v1_report_proto_depIdxs = []int32{
-	44, // 0: minato.v1.Moment.time:type_name -> google.protobuf.Timestamp
-	17, // 1: minato.v1.Moment.precision:type_name -> minato.v1.Precision
+	48, // 0: minato.v1.Moment.time:type_name -> google.protobuf.Timestamp
+	20, // 1: minato.v1.Moment.precision:type_name -> minato.v1.Precision
 	0,  // 2: minato.v1.Moment.certainty:type_name -> minato.v1.Certainty
-	44, // 3: minato.v1.LegalBasis.preliminary_due_time:type_name -> google.protobuf.Timestamp
-	44, // 4: minato.v1.LegalBasis.detailed_due_time:type_name -> google.protobuf.Timestamp
-	44, // 5: minato.v1.Restrictions.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 6: minato.v1.Reporter.contacts:type_name -> minato.v1.Contact
+	48, // 3: minato.v1.LegalBasis.preliminary_due_time:type_name -> google.protobuf.Timestamp
+	48, // 4: minato.v1.LegalBasis.detailed_due_time:type_name -> google.protobuf.Timestamp
+	48, // 5: minato.v1.Restrictions.expire_time:type_name -> google.protobuf.Timestamp
+	27, // 6: minato.v1.Reporter.contacts:type_name -> minato.v1.Contact
 	0,  // 7: minato.v1.Place.certainty:type_name -> minato.v1.Certainty
-	6,  // 8: minato.v1.Event.types:type_name -> minato.v1.EventType
+	9,  // 8: minato.v1.Event.types:type_name -> minato.v1.EventType
 	0,  // 9: minato.v1.Event.certainty:type_name -> minato.v1.Certainty
-	7,  // 10: minato.v1.Cause.class:type_name -> minato.v1.CauseClass
-	8,  // 11: minato.v1.Cause.types:type_name -> minato.v1.CauseType
+	10, // 10: minato.v1.Cause.class:type_name -> minato.v1.CauseClass
+	11, // 11: minato.v1.Cause.types:type_name -> minato.v1.CauseType
 	0,  // 12: minato.v1.Cause.certainty:type_name -> minato.v1.Certainty
-	9,  // 13: minato.v1.Impact.business:type_name -> minato.v1.BusinessImpact
+	12, // 13: minato.v1.Impact.business:type_name -> minato.v1.BusinessImpact
 	0,  // 14: minato.v1.Impact.certainty:type_name -> minato.v1.Certainty
-	10, // 15: minato.v1.Spread.risk:type_name -> minato.v1.SpreadRisk
+	13, // 15: minato.v1.Spread.risk:type_name -> minato.v1.SpreadRisk
 	0,  // 16: minato.v1.Spread.certainty:type_name -> minato.v1.Certainty
-	11, // 17: minato.v1.AffectedSystem.kind:type_name -> minato.v1.SystemKind
+	14, // 17: minato.v1.AffectedSystem.kind:type_name -> minato.v1.SystemKind
 	0,  // 18: minato.v1.AffectedSystem.certainty:type_name -> minato.v1.Certainty
-	18, // 19: minato.v1.Indicator.type:type_name -> minato.v1.IndicatorType
+	21, // 19: minato.v1.Indicator.type:type_name -> minato.v1.IndicatorType
 	0,  // 20: minato.v1.Indicator.certainty:type_name -> minato.v1.Certainty
-	45, // 21: minato.v1.Part.class:type_name -> minato.v1.DisclosureClass
-	32, // 22: minato.v1.AttackTechnical.indicators:type_name -> minato.v1.Indicator
-	33, // 23: minato.v1.AttackTechnical.ransom:type_name -> minato.v1.Ransom
-	34, // 24: minato.v1.AttackTechnical.ddos:type_name -> minato.v1.Ddos
-	35, // 25: minato.v1.AttackTechnical.stix_bundle:type_name -> minato.v1.Part
+	49, // 21: minato.v1.Part.class:type_name -> minato.v1.DisclosureClass
+	35, // 22: minato.v1.AttackTechnical.indicators:type_name -> minato.v1.Indicator
+	36, // 23: minato.v1.AttackTechnical.ransom:type_name -> minato.v1.Ransom
+	37, // 24: minato.v1.AttackTechnical.ddos:type_name -> minato.v1.Ddos
+	38, // 25: minato.v1.AttackTechnical.stix_bundle:type_name -> minato.v1.Part
 	0,  // 26: minato.v1.AttackTechnical.certainty:type_name -> minato.v1.Certainty
-	19, // 27: minato.v1.TimelineEntry.moment:type_name -> minato.v1.Moment
-	13, // 28: minato.v1.Recovery.state:type_name -> minato.v1.RecoveryState
-	19, // 29: minato.v1.Recovery.expected:type_name -> minato.v1.Moment
-	19, // 30: minato.v1.Recovery.earlier_estimates:type_name -> minato.v1.Moment
+	22, // 27: minato.v1.TimelineEntry.moment:type_name -> minato.v1.Moment
+	16, // 28: minato.v1.Recovery.state:type_name -> minato.v1.RecoveryState
+	22, // 29: minato.v1.Recovery.expected:type_name -> minato.v1.Moment
+	22, // 30: minato.v1.Recovery.earlier_estimates:type_name -> minato.v1.Moment
 	0,  // 31: minato.v1.Recovery.certainty:type_name -> minato.v1.Certainty
-	15, // 32: minato.v1.ParallelNotice.state:type_name -> minato.v1.NoticeState
-	44, // 33: minato.v1.ParallelNotice.notice_time:type_name -> google.protobuf.Timestamp
-	16, // 34: minato.v1.Publication.state:type_name -> minato.v1.PublicationState
-	44, // 35: minato.v1.Publication.publish_time:type_name -> google.protobuf.Timestamp
+	18, // 32: minato.v1.ParallelNotice.state:type_name -> minato.v1.NoticeState
+	48, // 33: minato.v1.ParallelNotice.notice_time:type_name -> google.protobuf.Timestamp
+	19, // 34: minato.v1.Publication.state:type_name -> minato.v1.PublicationState
+	48, // 35: minato.v1.Publication.publish_time:type_name -> google.protobuf.Timestamp
 	3,  // 36: minato.v1.Report.stage:type_name -> minato.v1.Stage
 	2,  // 37: minato.v1.Report.lane:type_name -> minato.v1.Lane
 	4,  // 38: minato.v1.Report.reason:type_name -> minato.v1.Reason
-	20, // 39: minato.v1.Report.legal_basis:type_name -> minato.v1.LegalBasis
-	5,  // 40: minato.v1.Report.route_choice:type_name -> minato.v1.RouteChoice
+	23, // 39: minato.v1.Report.legal_basis:type_name -> minato.v1.LegalBasis
+	8,  // 40: minato.v1.Report.route_choice:type_name -> minato.v1.RouteChoice
 	1,  // 41: minato.v1.Report.tlp:type_name -> minato.v1.TlpLabel
-	21, // 42: minato.v1.Report.restrictions:type_name -> minato.v1.Restrictions
-	22, // 43: minato.v1.Report.onward_permissions:type_name -> minato.v1.OnwardPermission
-	23, // 44: minato.v1.Report.classification:type_name -> minato.v1.Classification
-	42, // 45: minato.v1.Report.recipients:type_name -> minato.v1.Recipient
-	25, // 46: minato.v1.Report.reporter:type_name -> minato.v1.Reporter
-	19, // 47: minato.v1.Report.occurred:type_name -> minato.v1.Moment
-	19, // 48: minato.v1.Report.recognised:type_name -> minato.v1.Moment
-	26, // 49: minato.v1.Report.place:type_name -> minato.v1.Place
-	12, // 50: minato.v1.Report.information_source:type_name -> minato.v1.InformationSource
-	27, // 51: minato.v1.Report.event:type_name -> minato.v1.Event
-	28, // 52: minato.v1.Report.cause:type_name -> minato.v1.Cause
-	29, // 53: minato.v1.Report.impact:type_name -> minato.v1.Impact
-	30, // 54: minato.v1.Report.spread:type_name -> minato.v1.Spread
-	31, // 55: minato.v1.Report.affected_systems:type_name -> minato.v1.AffectedSystem
-	36, // 56: minato.v1.Report.attack_technical:type_name -> minato.v1.AttackTechnical
-	37, // 57: minato.v1.Report.attack_timeline:type_name -> minato.v1.TimelineEntry
-	37, // 58: minato.v1.Report.response_timeline:type_name -> minato.v1.TimelineEntry
-	38, // 59: minato.v1.Report.recovery:type_name -> minato.v1.Recovery
-	14, // 60: minato.v1.Report.personal_data:type_name -> minato.v1.PersonalData
-	39, // 61: minato.v1.Report.parallel_notices:type_name -> minato.v1.ParallelNotice
-	40, // 62: minato.v1.Report.publication:type_name -> minato.v1.Publication
-	41, // 63: minato.v1.Report.consents:type_name -> minato.v1.Consents
-	44, // 64: minato.v1.Report.next_report_time:type_name -> google.protobuf.Timestamp
-	35, // 65: minato.v1.Report.attachments:type_name -> minato.v1.Part
-	44, // 66: minato.v1.Report.retention_time:type_name -> google.protobuf.Timestamp
-	44, // 67: minato.v1.Report.create_time:type_name -> google.protobuf.Timestamp
-	68, // [68:68] is the sub-list for method output_type
-	68, // [68:68] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	24, // 42: minato.v1.Report.restrictions:type_name -> minato.v1.Restrictions
+	25, // 43: minato.v1.Report.onward_permissions:type_name -> minato.v1.OnwardPermission
+	26, // 44: minato.v1.Report.classification:type_name -> minato.v1.Classification
+	45, // 45: minato.v1.Report.recipients:type_name -> minato.v1.Recipient
+	28, // 46: minato.v1.Report.reporter:type_name -> minato.v1.Reporter
+	22, // 47: minato.v1.Report.occurred:type_name -> minato.v1.Moment
+	22, // 48: minato.v1.Report.recognised:type_name -> minato.v1.Moment
+	29, // 49: minato.v1.Report.place:type_name -> minato.v1.Place
+	15, // 50: minato.v1.Report.information_source:type_name -> minato.v1.InformationSource
+	30, // 51: minato.v1.Report.event:type_name -> minato.v1.Event
+	31, // 52: minato.v1.Report.cause:type_name -> minato.v1.Cause
+	32, // 53: minato.v1.Report.impact:type_name -> minato.v1.Impact
+	33, // 54: minato.v1.Report.spread:type_name -> minato.v1.Spread
+	34, // 55: minato.v1.Report.affected_systems:type_name -> minato.v1.AffectedSystem
+	39, // 56: minato.v1.Report.attack_technical:type_name -> minato.v1.AttackTechnical
+	40, // 57: minato.v1.Report.attack_timeline:type_name -> minato.v1.TimelineEntry
+	40, // 58: minato.v1.Report.response_timeline:type_name -> minato.v1.TimelineEntry
+	41, // 59: minato.v1.Report.recovery:type_name -> minato.v1.Recovery
+	17, // 60: minato.v1.Report.personal_data:type_name -> minato.v1.PersonalData
+	42, // 61: minato.v1.Report.parallel_notices:type_name -> minato.v1.ParallelNotice
+	43, // 62: minato.v1.Report.publication:type_name -> minato.v1.Publication
+	44, // 63: minato.v1.Report.consents:type_name -> minato.v1.Consents
+	48, // 64: minato.v1.Report.next_report_time:type_name -> google.protobuf.Timestamp
+	38, // 65: minato.v1.Report.attachments:type_name -> minato.v1.Part
+	48, // 66: minato.v1.Report.retention_time:type_name -> google.protobuf.Timestamp
+	48, // 67: minato.v1.Report.create_time:type_name -> google.protobuf.Timestamp
+	5,  // 68: minato.v1.Report.kind:type_name -> minato.v1.Kind
+	6,  // 69: minato.v1.Report.secrecy_regime:type_name -> minato.v1.SecrecyRegime
+	3,  // 70: minato.v1.Outline.stage:type_name -> minato.v1.Stage
+	2,  // 71: minato.v1.Outline.lane:type_name -> minato.v1.Lane
+	1,  // 72: minato.v1.Outline.tlp:type_name -> minato.v1.TlpLabel
+	24, // 73: minato.v1.Outline.restrictions:type_name -> minato.v1.Restrictions
+	25, // 74: minato.v1.Outline.onward_permissions:type_name -> minato.v1.OnwardPermission
+	45, // 75: minato.v1.Outline.recipients:type_name -> minato.v1.Recipient
+	6,  // 76: minato.v1.Outline.secrecy_regime:type_name -> minato.v1.SecrecyRegime
+	7,  // 77: minato.v1.Outline.facts:type_name -> minato.v1.Fact
+	23, // 78: minato.v1.Outline.legal_basis:type_name -> minato.v1.LegalBasis
+	48, // 79: minato.v1.Outline.create_time:type_name -> google.protobuf.Timestamp
+	48, // 80: minato.v1.Outline.retention_time:type_name -> google.protobuf.Timestamp
+	81, // [81:81] is the sub-list for method output_type
+	81, // [81:81] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_report_proto_init() }
@@ -3921,8 +4488,8 @@ func file_minato_v1_report_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_report_proto_rawDesc), len(file_minato_v1_report_proto_rawDesc)),
-			NumEnums:      19,
-			NumMessages:   25,
+			NumEnums:      22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,4 +1,8 @@
-package hub
+// Package check finds what is wrong with a report in itself, before anybody
+// decides who may have it. The hub checks what is submitted; where the hub is
+// blind, the sending node checks before it seals and the receiving node after
+// it has opened. It is pure.
+package check
 
 import (
 	"encoding/hex"
@@ -7,7 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -17,45 +20,45 @@ import (
 	"minato.example/tlp"
 )
 
-// limits bound what a report may carry, in bytes.
-type limits struct {
-	report int64 // encoded report
-	part   int64 // one part
-	parts  int64 // all parts of one report
+// Limits bound what a report may carry, in bytes.
+type Limits struct {
+	Report int64 // encoded report
+	Part   int64 // one part
+	Parts  int64 // all parts of one report
 }
 
-// check finds everything that is wrong with a report in itself, at once, so
-// that a sender mends it in one go. What depends on the directory is plan's.
-func check(r *pb.Report, lane pb.Lane, max limits) []rpc.Violation {
+// Report finds everything that is wrong with a report in itself, at once, so
+// that a sender mends it in one go. What depends on the directory is the plan's.
+func Report(r *pb.Report, lane pb.Lane, max Limits) []rpc.Violation {
 	var bad []rpc.Violation
-	bad = append(bad, checkMessage("", r.ProtoReflect(), true)...)
+	bad = append(bad, Message("", r.ProtoReflect(), true)...)
 	bad = append(bad, checkLabel(r)...)
 	bad = append(bad, checkCase(r, lane)...)
 	bad = append(bad, checkReporter(r.GetReporter())...)
 	bad = append(bad, checkTimes(r)...)
 	bad = append(bad, checkFacts(r)...)
 	bad = append(bad, checkParts(r, max)...)
-	if size := int64(proto.Size(r)); size > max.report {
-		bad = append(bad, violation("report", "REPORT_TOO_LARGE",
-			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", size, max.report),
-			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", size, max.report)))
+	if size := int64(proto.Size(r)); size > max.Report {
+		bad = append(bad, Violation("report", "REPORT_TOO_LARGE",
+			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", size, max.Report),
+			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", size, max.Report)))
 	}
 	return bad
 }
 
-// checkMessage walks a report's fields: unknown fields and enum values are
+// Message walks a message's fields: unknown fields and enum values are
 // refused, for what the gate does not understand it cannot judge; texts and
 // lists are bounded; at the top, the fields that a first report must carry are
 // there (guideline 2.1.3: the rest may be missing or uncertain).
-func checkMessage(path string, m protoreflect.Message, required bool) (bad []rpc.Violation) {
+func Message(path string, m protoreflect.Message, required bool) (bad []rpc.Violation) {
 	if len(m.GetUnknown()) > 0 {
-		bad = append(bad, violation(orReport(path), "UNKNOWN_FIELD",
+		bad = append(bad, Violation(orReport(path), "UNKNOWN_FIELD",
 			"このハブが知らない項目が含まれています。ハブを更新するか、その項目を除いてください。",
 			"The report has a field that this hub does not know. Update the hub or leave the field out."))
 	}
 	if m.Descriptor().FullName() == "google.protobuf.Timestamp" {
 		if err := m.Interface().(*timestamppb.Timestamp).CheckValid(); err != nil {
-			bad = append(bad, violation(path, "TIME_INVALID", "時刻が正しくありません。", "The time is not valid."))
+			bad = append(bad, Violation(path, "TIME_INVALID", "時刻が正しくありません。", "The time is not valid."))
 		}
 		return bad
 	}
@@ -67,7 +70,7 @@ func checkMessage(path string, m protoreflect.Message, required bool) (bad []rpc
 			name = path + "." + name
 		}
 		if required && proto.GetExtension(f.Options(), pb.E_FirstReport).(bool) && !m.Has(f) {
-			bad = append(bad, missing(name))
+			bad = append(bad, Missing(name))
 			continue
 		}
 		if m.Has(f) {
@@ -83,7 +86,7 @@ func checkField(name string, f protoreflect.FieldDescriptor, v protoreflect.Valu
 	}
 	list := v.List()
 	if limit := listLimit(f); list.Len() > limit {
-		return []rpc.Violation{violation(name, "TOO_MANY",
+		return []rpc.Violation{Violation(name, "TOO_MANY",
 			fmt.Sprintf("%d 件あり、上限 %d 件を超えています。", list.Len(), limit),
 			fmt.Sprintf("There are %d entries, more than the limit of %d.", list.Len(), limit))}
 	}
@@ -98,26 +101,26 @@ func checkValue(name string, f protoreflect.FieldDescriptor, v protoreflect.Valu
 	case protoreflect.EnumKind:
 		known := f.Enum().Values().ByNumber(v.Enum()) != nil
 		if !known || (f.IsList() && v.Enum() == 0) {
-			return []rpc.Violation{violation(name, "VALUE_UNKNOWN",
+			return []rpc.Violation{Violation(name, "VALUE_UNKNOWN",
 				fmt.Sprintf("値 %d は使えません。不明な場合は UNKNOWN を選んでください。", v.Enum()),
 				fmt.Sprintf("Value %d is not known. Choose UNKNOWN where you do not know.", v.Enum()))}
 		}
 	case protoreflect.StringKind:
 		return checkText(name, v.String(), textLimit(f))
 	case protoreflect.MessageKind:
-		return checkMessage(name, v.Message(), required)
+		return Message(name, v.Message(), required)
 	}
 	return nil
 }
 
 func checkText(name, s string, limit int) []rpc.Violation {
 	if len(s) > limit {
-		return []rpc.Violation{violation(name, "TEXT_TOO_LONG",
+		return []rpc.Violation{Violation(name, "TEXT_TOO_LONG",
 			fmt.Sprintf("%d バイトあり、上限 %d バイトを超えています。短くするか、添付 (--attach) にしてください。", len(s), limit),
 			fmt.Sprintf("The text has %d bytes, more than the limit of %d. Shorten it or attach it (--attach).", len(s), limit))}
 	}
 	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		return []rpc.Violation{violation(name, "TEXT_INVALID", "文字コードが正しくありません (UTF-8)。", "The text is not valid UTF-8.")}
+		return []rpc.Violation{Violation(name, "TEXT_INVALID", "文字コードが正しくありません (UTF-8)。", "The text is not valid UTF-8.")}
 	}
 	return nil
 }
@@ -172,9 +175,9 @@ func fieldName(f protoreflect.FieldDescriptor) string {
 	return string(f.Parent().Name()) + "." + string(f.Name())
 }
 
-// labelOf is a report's label; a number that is none permits nobody. A plain
+// Label is a report's label; a number that is none permits nobody. A plain
 // conversion would cut it to eight bits and could make a label of it.
-func labelOf(r *pb.Report) tlp.Label {
+func Label(r *pb.Report) tlp.Label {
 	if l := r.GetTlp(); l >= 0 && l <= pb.TlpLabel_TLP_LABEL_RED {
 		return tlp.Label(l)
 	}
@@ -183,22 +186,22 @@ func labelOf(r *pb.Report) tlp.Label {
 
 // checkLabel holds the rules of FIRST TLP 2.0 that need no directory.
 func checkLabel(r *pb.Report) (bad []rpc.Violation) {
-	label := labelOf(r)
+	label := Label(r)
 	if !label.Valid() {
 		return nil // a missing or unknown label has been found already
 	}
 	if label.NeedsCommunity() && r.GetCommunityId() == "" {
-		bad = append(bad, violation("community_id", "GREEN_NEEDS_COMMUNITY",
+		bad = append(bad, Violation("community_id", "GREEN_NEEDS_COMMUNITY",
 			"TLP:GREEN には共有範囲の指定が必要です (--community ID)。港全体なら港の ID を指定してください。",
 			"TLP:GREEN needs a community (--community ID). For the whole port give the port's id."))
 	}
 	if !label.NeedsCommunity() && r.GetCommunityId() != "" {
-		bad = append(bad, violation("community_id", "COMMUNITY_ONLY_FOR_GREEN",
+		bad = append(bad, Violation("community_id", "COMMUNITY_ONLY_FOR_GREEN",
 			fmt.Sprintf("共有範囲 (--community) は TLP:GREEN のときだけ指定できます。%s では宛先 (--to) を使ってください。", label),
 			fmt.Sprintf("A community (--community) goes with TLP:GREEN only. With %s use recipients (--to).", label)))
 	}
 	if label.NeedsRecipients() && len(r.GetRecipients()) == 0 {
-		bad = append(bad, violation("recipients", "RECIPIENTS_MISSING",
+		bad = append(bad, Violation("recipients", "RECIPIENTS_MISSING",
 			fmt.Sprintf("%s には宛先の指定が必要です (--to 会員ID)。会員一覧: minato members", label),
 			fmt.Sprintf("%s needs recipients (--to MEMBER). See: minato members", label)))
 	}
@@ -208,17 +211,17 @@ func checkLabel(r *pb.Report) (bad []rpc.Violation) {
 		key := to.GetMember() + "/" + to.GetPerson()
 		switch {
 		case to.GetMember() == "":
-			bad = append(bad, missing(field+".member"))
+			bad = append(bad, Missing(field+".member"))
 		case label.NeedsPersons() && to.GetPerson() == "":
-			bad = append(bad, violation(field, "RED_NEEDS_PERSONS",
+			bad = append(bad, Violation(field, "RED_NEEDS_PERSONS",
 				fmt.Sprintf("TLP:RED は名指しした人だけに送ります。%q の担当者を --to %s/担当者ID の形で指定してください。", to.GetMember(), to.GetMember()),
 				fmt.Sprintf("TLP:RED goes to named persons only. Name one of %q: --to %s/PERSON", to.GetMember(), to.GetMember())))
 		case !label.NeedsPersons() && to.GetPerson() != "":
-			bad = append(bad, violation(field, "PERSONS_ONLY_FOR_RED",
+			bad = append(bad, Violation(field, "PERSONS_ONLY_FOR_RED",
 				fmt.Sprintf("担当者の名指しは TLP:RED のときだけです。%s では --to %s としてください。", label, to.GetMember()),
 				fmt.Sprintf("Persons are named with TLP:RED only. With %s write --to %s", label, to.GetMember())))
 		case seen[key]:
-			bad = append(bad, violation(field, "RECIPIENT_TWICE",
+			bad = append(bad, Violation(field, "RECIPIENT_TWICE",
 				fmt.Sprintf("宛先 %q が重複しています。一つにしてください。", strings.TrimSuffix(key, "/")),
 				fmt.Sprintf("Recipient %q is named twice. Leave one.", strings.TrimSuffix(key, "/"))))
 		}
@@ -231,27 +234,27 @@ func checkLabel(r *pb.Report) (bad []rpc.Violation) {
 func checkCase(r *pb.Report, lane pb.Lane) (bad []rpc.Violation) {
 	for _, f := range []struct{ field, id string }{{"report_id", r.GetReportId()}, {"case_id", r.GetCaseId()}} {
 		if raw, err := hex.DecodeString(f.id); f.id != "" && (err != nil || len(raw) != 16 || strings.ToLower(f.id) != f.id) {
-			bad = append(bad, violation(f.field, "ID_INVALID",
+			bad = append(bad, Violation(f.field, "ID_INVALID",
 				"ID は小文字16進数32桁です。", "The id must be 32 lower-case hexadecimal digits."))
 		}
 	}
 	if r.GetLane() != pb.Lane_LANE_UNSPECIFIED && r.GetLane() != lane {
-		bad = append(bad, violation("lane", "LANE_MISMATCH",
+		bad = append(bad, Violation("lane", "LANE_MISMATCH",
 			"訓練と実の区分が署名の種類と一致しません。", "Live or exercise does not agree with the signed payload type."))
 	}
 	first := r.GetStage() == pb.Stage_STAGE_PRELIMINARY
 	later := r.GetStage() == pb.Stage_STAGE_FOLLOW_UP || r.GetStage() == pb.Stage_STAGE_CORRECTION || r.GetStage() == pb.Stage_STAGE_WITHDRAWAL
 	if seq := r.GetSequence(); (first && seq > 1) || (later && seq == 1) {
-		bad = append(bad, violation("stage", "STAGE_MISMATCH",
+		bad = append(bad, Violation("stage", "STAGE_MISMATCH",
 			fmt.Sprintf("第%d報と報の区分 %s が合いません。第1報は PRELIMINARY、続報は FOLLOW_UP です。", seq, r.GetStage()),
 			fmt.Sprintf("Report number %d of a case cannot be %s. The first is PRELIMINARY, later ones FOLLOW_UP.", seq, r.GetStage())))
 	}
 	if r.GetReason() == pb.Reason_REASON_LEGAL_DUTY && len(r.GetLegalBasis()) == 0 {
-		bad = append(bad, violation("legal_basis", "LEGAL_BASIS_MISSING",
+		bad = append(bad, Violation("legal_basis", "LEGAL_BASIS_MISSING",
 			"法令による報告のときは根拠法令を示してください。", "A report made by legal duty must name the law."))
 	}
 	if route := r.GetRouteChoice(); route == pb.RouteChoice_ROUTE_CHOICE_SECRETARIAT_ANON || route == pb.RouteChoice_ROUTE_CHOICE_SECRETARIAT_NAMED {
-		bad = append(bad, violation("route_choice", "ROUTE_NOT_OFFERED",
+		bad = append(bad, Violation("route_choice", "ROUTE_NOT_OFFERED",
 			"このハブはセプター事務局経由の報告を受け付けていません。直接 (DIRECT) を選ぶか、事務局へ電話で相談してください。",
 			"This hub does not take reports by way of the secretariat. Choose DIRECT, or telephone the secretariat."))
 	}
@@ -265,13 +268,13 @@ func checkReporter(r *pb.Reporter) (bad []rpc.Violation) {
 		return nil
 	}
 	if n := len(r.GetContacts()); n == 1 {
-		bad = append(bad, violation("reporter.contacts", "CONTACTS_TOO_FEW",
+		bad = append(bad, Violation("reporter.contacts", "CONTACTS_TOO_FEW",
 			"窓口は2名以上を登録してください: minato node profile --contact \"氏名,電話,メール\" を2回指定します。",
 			"Give two contacts or more: minato node profile with --contact \"NAME,PHONE,MAIL\" twice."))
 	}
 	for i, c := range r.GetContacts() {
 		if c.GetName() == "" || (c.GetPhone() == "" && c.GetMail() == "") {
-			bad = append(bad, violation(fmt.Sprintf("reporter.contacts[%d]", i), "CONTACT_INCOMPLETE",
+			bad = append(bad, Violation(fmt.Sprintf("reporter.contacts[%d]", i), "CONTACT_INCOMPLETE",
 				"窓口には氏名と、電話かメールの少なくとも一方が必要です。",
 				"A contact needs a name and at least a telephone number or a mail address."))
 		}
@@ -286,16 +289,16 @@ func checkTimes(r *pb.Report) (bad []rpc.Violation) {
 		moment *pb.Moment
 	}{{"occurred", r.GetOccurred()}, {"recognised", r.GetRecognised()}} {
 		if m := f.moment; m != nil && m.GetTime() == nil && m.GetCertainty() != pb.Certainty_CERTAINTY_UNKNOWN {
-			bad = append(bad, violation(f.field, "TIME_MISSING",
+			bad = append(bad, Violation(f.field, "TIME_MISSING",
 				"時刻を書くか、確度を UNKNOWN としてください。", "Give a time or set the certainty to UNKNOWN."))
 		}
 	}
 	if r.GetRetentionTime() != nil && r.GetCreateTime() != nil && !r.GetRetentionTime().AsTime().After(r.GetCreateTime().AsTime()) {
-		bad = append(bad, violation("retention_time", "RETENTION_PAST",
+		bad = append(bad, Violation("retention_time", "RETENTION_PAST",
 			"保存期間の終わりが作成時刻より前です。", "The retention time lies before the report was made."))
 	}
 	if e := r.GetRestrictions().GetExpireTime(); e != nil && r.GetCreateTime() != nil && e.AsTime().Before(r.GetCreateTime().AsTime().Add(time.Minute)) {
-		bad = append(bad, violation("restrictions.expire_time", "EXPIRY_PAST",
+		bad = append(bad, Violation("restrictions.expire_time", "EXPIRY_PAST",
 			"有効期限が過ぎています。", "The expiry lies in the past."))
 	}
 	return bad
@@ -305,68 +308,69 @@ func checkTimes(r *pb.Report) (bad []rpc.Violation) {
 func checkFacts(r *pb.Report) (bad []rpc.Violation) {
 	c := r.GetClassification()
 	if max(c.GetConfidentiality(), c.GetIntegrity(), c.GetAvailability()) > 3 {
-		bad = append(bad, violation("classification", "LEVEL_UNKNOWN",
+		bad = append(bad, Violation("classification", "LEVEL_UNKNOWN",
 			"格付けは 0 (なし) から 3 までです。", "A classification is 0 (not rated) to 3."))
 	}
 	for i, system := range r.GetAffectedSystems() {
 		if system.GetKind() == pb.SystemKind_SYSTEM_KIND_UNSPECIFIED {
-			bad = append(bad, missing(fmt.Sprintf("affected_systems[%d].kind", i)))
+			bad = append(bad, Missing(fmt.Sprintf("affected_systems[%d].kind", i)))
 		}
 	}
 	for i, indicator := range r.GetAttackTechnical().GetIndicators() {
 		field := fmt.Sprintf("attack_technical.indicators[%d]", i)
 		if indicator.GetType() == pb.IndicatorType_INDICATOR_TYPE_UNSPECIFIED {
-			bad = append(bad, missing(field+".type"))
+			bad = append(bad, Missing(field+".type"))
 		}
 		if indicator.GetValue() == "" {
-			bad = append(bad, missing(field+".value"))
+			bad = append(bad, Missing(field+".value"))
 		}
 	}
 	return bad
 }
 
 // checkParts holds the descriptions of the bundle and the attachments.
-func checkParts(r *pb.Report, max limits) (bad []rpc.Violation) {
+func checkParts(r *pb.Report, max Limits) (bad []rpc.Violation) {
 	if b := r.GetAttackTechnical().GetStixBundle(); b != nil {
-		bad = append(bad, checkPart("attack_technical.stix_bundle", b, max)...)
+		bad = append(bad, Part("attack_technical.stix_bundle", b, max)...)
 	}
 	for i, p := range r.GetAttachments() {
-		bad = append(bad, checkPart(fmt.Sprintf("attachments[%d]", i), p, max)...)
+		bad = append(bad, Part(fmt.Sprintf("attachments[%d]", i), p, max)...)
 	}
 	var total uint64
 	seen := map[string]bool{}
 	for _, p := range r.Parts() {
-		total += min(p.GetSize(), uint64(max.parts)+1) // no overflow: a part list is bounded
+		total += min(p.GetSize(), uint64(max.Parts)+1) // no overflow: a part list is bounded
 		if seen[string(p.GetDigest())] {
-			bad = append(bad, violation("attachments", "PART_TWICE", "同じ添付が二度あります。一つにしてください。", "The same part is there twice. Leave one."))
+			bad = append(bad, Violation("attachments", "PART_TWICE", "同じ添付が二度あります。一つにしてください。", "The same part is there twice. Leave one."))
 		}
 		seen[string(p.GetDigest())] = true
 	}
-	if total > uint64(max.parts) {
-		bad = append(bad, violation("attachments", "PARTS_TOO_LARGE",
-			fmt.Sprintf("添付の合計が上限 %d バイトを超えています。分けて送ってください。", max.parts),
-			fmt.Sprintf("The parts together exceed the limit of %d bytes. Send them in several reports.", max.parts)))
+	if total > uint64(max.Parts) {
+		bad = append(bad, Violation("attachments", "PARTS_TOO_LARGE",
+			fmt.Sprintf("添付の合計が上限 %d バイトを超えています。分けて送ってください。", max.Parts),
+			fmt.Sprintf("The parts together exceed the limit of %d bytes. Send them in several reports.", max.Parts)))
 	}
 	return bad
 }
 
-func checkPart(field string, p *pb.Part, max limits) (bad []rpc.Violation) {
+// Part checks the description of one part.
+func Part(field string, p *pb.Part, max Limits) (bad []rpc.Violation) {
 	if len(p.GetDigest()) != 32 {
-		bad = append(bad, violation(field+".digest", "DIGEST_INVALID", "SHA-256 (32バイト) が必要です。", "A SHA-256 of 32 bytes is needed."))
+		bad = append(bad, Violation(field+".digest", "DIGEST_INVALID", "SHA-256 (32バイト) が必要です。", "A SHA-256 of 32 bytes is needed."))
 	}
 	if p.GetSize() == 0 {
-		bad = append(bad, violation(field, "PART_EMPTY", "空のファイルは送れません。", "An empty file cannot be sent."))
+		bad = append(bad, Violation(field, "PART_EMPTY", "空のファイルは送れません。", "An empty file cannot be sent."))
 	}
-	if p.GetSize() > uint64(max.part) {
-		bad = append(bad, violation(field, "PART_TOO_LARGE",
-			fmt.Sprintf("%d バイトあり、1件の上限 %d バイトを超えています。", p.GetSize(), max.part),
-			fmt.Sprintf("The part has %d bytes, more than the limit of %d.", p.GetSize(), max.part)))
+	if p.GetSize() > uint64(max.Part) {
+		bad = append(bad, Violation(field, "PART_TOO_LARGE",
+			fmt.Sprintf("%d バイトあり、1件の上限 %d バイトを超えています。", p.GetSize(), max.Part),
+			fmt.Sprintf("The part has %d bytes, more than the limit of %d.", p.GetSize(), max.Part)))
 	}
 	if p.GetClass() == pb.DisclosureClass_DISCLOSURE_CLASS_UNSPECIFIED {
-		bad = append(bad, missing(field+".class"))
+		bad = append(bad, Missing(field+".class"))
 	}
 	if strings.ContainsAny(p.GetName(), "/\\") {
-		bad = append(bad, violation(field+".name", "NAME_INVALID", "ファイル名にパスを含めないでください。", "A file name must not carry a path."))
+		bad = append(bad, Violation(field+".name", "NAME_INVALID", "ファイル名にパスを含めないでください。", "A file name must not carry a path."))
 	}
 	return bad
 }
@@ -378,46 +382,29 @@ func orReport(path string) string {
 	return path
 }
 
-func violation(field, reason, ja, en string) rpc.Violation {
+// Violation is one thing that is wrong, with its remedy in both languages.
+func Violation(field, reason, ja, en string) rpc.Violation {
 	return rpc.Violation{Field: field, Reason: reason, Japanese: ja, English: en}
 }
 
-// missing names a field that a first report must carry and what to do.
-func missing(field string) rpc.Violation {
+// Missing names a field that a first report must carry and what to do.
+func Missing(field string) rpc.Violation {
 	switch field {
 	case "tlp":
-		return violation(field, "TLP_MISSING",
+		return Violation(field, "TLP_MISSING",
 			"TLP の表示がありません。--tlp に TLP:RED, TLP:AMBER+STRICT, TLP:AMBER, TLP:GREEN, TLP:CLEAR のいずれかを指定してください。",
 			"The report has no TLP label. Give --tlp one of TLP:RED, TLP:AMBER+STRICT, TLP:AMBER, TLP:GREEN, TLP:CLEAR.")
 	case "title":
-		return violation(field, "TITLE_MISSING", "件名がありません (--title)。", "The title is missing (--title).")
+		return Violation(field, "TITLE_MISSING", "件名がありません (--title)。", "The title is missing (--title).")
 	case "summary":
-		return violation(field, "SUMMARY_MISSING", "概要がありません。一文でかまいません (-m または --text)。",
+		return Violation(field, "SUMMARY_MISSING", "概要がありません。一文でかまいません (-m または --text)。",
 			"The summary is missing. One sentence is enough (-m or --text).")
 	case "reporter", "reporter.organisation", "reporter.contacts":
-		return violation(field, "REPORTER_MISSING",
+		return Violation(field, "REPORTER_MISSING",
 			"情報連絡元の組織名と窓口 (2名以上) がありません。minato node profile で一度だけ登録してください。",
 			"The reporting organisation and its contacts (two or more) are missing. Register them once: minato node profile")
 	}
-	return violation(field, "FIELD_MISSING",
+	return Violation(field, "FIELD_MISSING",
 		fmt.Sprintf("必須の項目 %s がありません。不明なら UNKNOWN としてください。", field),
 		fmt.Sprintf("The field %s is required. Use UNKNOWN where you do not know.", field))
-}
-
-// refusal makes one answer of all violations. It is a matter of policy when
-// nothing but rules of the label and the route stand against the report.
-func refusal(bad []rpc.Violation) *rpc.Refusal {
-	code := codes.FailedPrecondition
-	for _, v := range bad {
-		if !policyReasons[v.Reason] {
-			code = codes.InvalidArgument
-		}
-	}
-	return &rpc.Refusal{Code: code, Reason: bad[0].Reason, Violations: bad}
-}
-
-var policyReasons = map[string]bool{
-	"GREEN_NEEDS_COMMUNITY": true, "COMMUNITY_ONLY_FOR_GREEN": true, "COMMUNITY_NOT_YOURS": true,
-	"RECIPIENTS_MISSING": true, "RED_NEEDS_PERSONS": true, "PERSONS_ONLY_FOR_RED": true,
-	"RECIPIENT_OUTSIDE_LABEL": true, "ROUTE_NOT_OFFERED": true, "NOBODY_RECEIVES": true,
 }
