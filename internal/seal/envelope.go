@@ -21,6 +21,7 @@ const (
 	ExerciseReportType  = "application/vnd.minato.report.exercise.v1"
 	SubmitReceiptType   = "application/vnd.minato.submit-receipt.v1"
 	DeliveryReceiptType = "application/vnd.minato.delivery-receipt.v1"
+	PolicyType          = "application/vnd.minato.policy.v1"
 )
 
 // maxSignatures bounds the work that an envelope can ask of Verify.
