@@ -82,6 +82,9 @@ var access = map[string]rpc.Access{
 	pb.HubService_UploadPart_FullMethodName:        rpc.Members,
 	pb.HubService_SubmitReport_FullMethodName:      rpc.Members,
 	pb.HubService_PlanReport_FullMethodName:        rpc.Members,
+	pb.HubService_ExplainReport_FullMethodName:     rpc.Members,
+	pb.HubService_InstructReport_FullMethodName:    rpc.Members,
+	pb.HubService_SetKey_FullMethodName:            rpc.Members,
 	pb.HubService_OpenSession_FullMethodName:       rpc.Members,
 	pb.HubService_WatchDeliveries_FullMethodName:   rpc.Members,
 	pb.HubService_DownloadPart_FullMethodName:      rpc.Members,
@@ -203,6 +206,14 @@ func (h *Hub) Run(ctx context.Context) error {
 		h.group.Go(func() error { return h.record(h.serving, l) })
 	}
 	h.group.Go(func() error { return h.sweepParts(h.serving) })
+	h.group.Go(func() error {
+		for _, m := range h.world().active {
+			if err := h.backlog(h.serving, m.GetId()); err != nil {
+				h.log.WarnContext(h.serving, "backlog not complete", "member", m.GetId(), "err", err)
+			}
+		}
+		return nil
+	})
 	h.group.Go(func() error { return h.watch(h.serving) })
 	h.group.Go(func() error { return server.Serve(listener) })
 	h.group.Go(func() error { return admin.Serve(socket) })
