@@ -90,7 +90,7 @@ func (h *Hub) fold(ctx context.Context, dir *directory) (*directory, error) {
 
 // foldTo applies the changes beyond dir up to a revision.
 func (h *Hub) foldTo(ctx context.Context, dir *directory, last uint64) (*directory, error) {
-	err := h.journal.ReadTo(ctx, journal.Directory, dir.revision, last, func(r journal.Record) error {
+	err := h.journal.ReadTo(ctx, journal.Directory, dir.revision, last, func(r journal.Record) (err error) {
 		c := new(pb.DirectoryChange)
 		if err := proto.Unmarshal(r.Data, c); err != nil {
 			return fmt.Errorf("directory revision %d: %w", r.Seq, err)
