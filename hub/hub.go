@@ -85,6 +85,9 @@ var access = map[string]rpc.Access{
 	pb.HubService_UploadPart_FullMethodName:        rpc.Members,
 	pb.HubService_SubmitReport_FullMethodName:      rpc.Members,
 	pb.HubService_PlanReport_FullMethodName:        rpc.Members,
+	pb.HubService_ExplainReport_FullMethodName:     rpc.Members,
+	pb.HubService_InstructReport_FullMethodName:    rpc.Members,
+	pb.HubService_SetKey_FullMethodName:            rpc.Members,
 	pb.HubService_OpenSession_FullMethodName:       rpc.Members,
 	pb.HubService_WatchDeliveries_FullMethodName:   rpc.Members,
 	pb.HubService_DownloadPart_FullMethodName:      rpc.Members,
@@ -92,7 +95,6 @@ var access = map[string]rpc.Access{
 	pb.HubService_ListReceipts_FullMethodName:      rpc.Members,
 	pb.HubService_ListMembers_FullMethodName:       rpc.Members,
 	pb.HubService_SetProfile_FullMethodName:        rpc.Members,
-	pb.HubService_SetKey_FullMethodName:            rpc.Members,
 }
 
 // Open opens a hub's directory: keys, journal, directory of members, index. It
@@ -146,7 +148,7 @@ func (h *Hub) openJournal(ctx context.Context) error {
 		jc.Listen = &journal.Listen{
 			Addr: h.config.NATS,
 			TLS: rpc.ServerTLS(rpc.ServerConfig{
-				CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, RequireClient: true,
+				CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, RequireClient: true, Groups: h.config.groups(),
 			}),
 			Authorize: h.grant,
 		}
@@ -200,7 +202,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		defer h.fanout.conn.Close()
 	}
 	server := rpc.NewServer(rpc.ServerOptions{
-		TLS: rpc.ServerTLS(rpc.ServerConfig{CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit}),
+		TLS: rpc.ServerTLS(rpc.ServerConfig{CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, Groups: h.config.groups()}),
 		Log: h.log, Access: access, Admit: h.admit,
 	})
 	pb.RegisterHubServiceServer(server, h)
@@ -210,6 +212,14 @@ func (h *Hub) Run(ctx context.Context) error {
 		h.group.Go(func() error { return h.record(h.serving, l) })
 	}
 	h.group.Go(func() error { return h.sweepParts(h.serving) })
+	h.group.Go(func() error {
+		for _, m := range h.world().active {
+			if err := h.backlog(h.serving, m.GetId()); err != nil {
+				h.log.WarnContext(h.serving, "backlog not complete", "member", m.GetId(), "err", err)
+			}
+		}
+		return nil
+	})
 	h.group.Go(func() error { return h.watch(h.serving) })
 	h.group.Go(func() error { return server.Serve(listener) })
 	h.group.Go(func() error { return admin.Serve(socket) })
