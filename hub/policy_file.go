@@ -214,15 +214,21 @@ func (r *policyReader) decode(text []byte, into *policyFile) bool {
 		if k := wrong.Key(); len(k) > 0 {
 			key = k[len(k)-1]
 		}
-		if form, ok := written[key]; ok {
+		form, known := written[key]
+		switch {
+		case known:
 			r.fault(line, "VALUE_INVALID",
-				fmt.Sprintf("%s の値を読めません (%s)。次のように書いてください: %s = %s", key, wrong.Error(), key, form),
-				fmt.Sprintf("the value of %s cannot be read (%s). Write it like this: %s = %s", key, wrong.Error(), key, form))
-			return false
+				fmt.Sprintf("%s に書ける種類の値ではありません。次のように書いてください: %s = %s", key, key, form),
+				fmt.Sprintf("%s cannot have a value of this kind. Write it like this: %s = %s", key, key, form))
+		case strings.HasPrefix(wrong.Error(), "toml: cannot decode"), strings.HasPrefix(wrong.Error(), "toml: cannot store"):
+			r.fault(line, "VALUE_INVALID",
+				"ここに書ける種類の値ではありません。文字は引用符で囲み、行は [[route]], [[duty]], [[community]] で始めてください。",
+				"a value of this kind cannot stand here. Put text into quotes, begin rows with [[route]], [[duty]] or [[community]].")
+		default:
+			r.fault(line, "TOML_INVALID",
+				fmt.Sprintf("TOML として読めません (%s)。この行の書き方を直してください。", wrong.Error()),
+				fmt.Sprintf("this is not TOML (%s). Mend how the line is written.", wrong.Error()))
 		}
-		r.fault(line, "TOML_INVALID",
-			fmt.Sprintf("TOML として読めません (%s)。この行の書き方を直してください。", wrong.Error()),
-			fmt.Sprintf("this is not TOML (%s). Mend how the line is written.", wrong.Error()))
 		return false
 	}
 	unknown := r.locate(text)
@@ -306,6 +312,11 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 			if _, ok := r.lines[path]; !ok {
 				r.lines[path] = at
 			}
+			if kind == "" && isRow(name) && n.Value().Kind != unstable.Array {
+				unknown = true
+				r.notARow(at, name)
+				return
+			}
 			prefix = path
 			switch {
 			case kind != "": // below it are no tables
@@ -351,6 +362,9 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 				unknown = true
 				r.unknownKey(at, strings.Join(names, "."), keys[""])
 				kind, prefix = "ignored", strings.Join(names, ".")
+			case e.Kind == unstable.Table && isRow(kind):
+				unknown = true
+				r.notARow(at, kind)
 			case e.Kind == unstable.ArrayTable:
 				prefix = fmt.Sprintf("%s[%d]", kind, seen[kind])
 				seen[kind]++
@@ -361,6 +375,14 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 		}
 	}
 	return unknown
+}
+
+// isRow reports whether tables of this name are rows.
+func isRow(name string) bool { return name == "community" || name == "route" || name == "duty" }
+
+func (r *policyReader) notARow(line int, name string) {
+	r.fault(line, "TABLE_SINGLE",
+		fmt.Sprintf("%s は行の並びです。一行ずつ [[%s]] で始めてください。", name, name), fmt.Sprintf("%s is a list of rows. Begin each with [[%s]].", name, name))
 }
 
 // wordKey is a key whose name is a word of the policy, such as a role.
@@ -434,7 +456,7 @@ func (r *policyReader) version(v string) {
 	}
 }
 
-func unprintable(c rune) bool { return !strconv.IsPrint(c) }
+func unprintable(c rune) bool { return !strconv.IsGraphic(c) }
 
 func (r *policyReader) backlog(p *policy, key, text string) {
 	path := "backlog." + key
