@@ -28,11 +28,11 @@ import (
 func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.DirectoryChange, error)) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	dir, err := h.fold(ctx, h.directory())
+	dir, err := h.fold(ctx, h.dir.Load())
 	if err != nil {
 		return unavailable("read changes of the directory", err)
 	}
-	if dir != h.directory() {
+	if dir != h.dir.Load() {
 		// A change that was appended while its caller heard of a failure: it
 		// counts, and without it no later one could be appended.
 		if err := h.writes.Durable(ctx); err != nil {
@@ -40,11 +40,12 @@ func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.Directory
 		}
 		h.dir.Store(dir)
 	}
-	c, err := decide(dir)
+	now := time.Now()
+	c, err := decide(dir.at(now))
 	if c == nil || err != nil {
 		return err
 	}
-	c.ChangeTime = timestamppb.Now()
+	c.ChangeTime = timestamppb.New(now)
 	data, err := proto.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode change: %w", err)

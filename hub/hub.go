@@ -49,9 +49,12 @@ type Hub struct {
 	lanes   map[pb.Lane]*lane
 	locks   keyLocks
 
-	profiles allowances // how often members change theirs
-	changing sync.Mutex // one change of the directory at a time
-	dir      atomic.Pointer[directory]
+	policyKey ed25519.PublicKey // verifies the port's policy
+
+	profiles allowances                // how often members change theirs
+	keys     allowances                // how often members publish one
+	changing sync.Mutex                // one change of the directory at a time
+	dir      atomic.Pointer[directory] // as the journal has it; read it through directory()
 	cert     atomic.Pointer[tls.Certificate]
 
 	fanout  *fanout         // nil without a NATS listener
@@ -130,6 +133,9 @@ func (h *Hub) openDir() (err error) {
 		return fmt.Errorf("keys/hub.key has %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
 	h.key = ed25519.NewKeyFromSeed(seed)
+	if h.policyKey, err = readPolicyKey(filepath.Join(dir, "keys")); err != nil {
+		return err
+	}
 	return h.renewOwn(time.Now())
 }
 
@@ -318,7 +324,14 @@ func (h *Hub) Close() error {
 	return h.journal.Close()
 }
 
-func (h *Hub) directory() *directory { return h.dir.Load() }
+// directory is who is at the port now; nil before it has been read.
+func (h *Hub) directory() *directory {
+	d := h.dir.Load()
+	if d == nil {
+		return nil
+	}
+	return d.at(time.Now())
+}
 
 // canListen finds out why the server beneath could not, whose words are not for
 // people. It is not asked first: a second hub in one directory must hear of

@@ -167,16 +167,32 @@ func tell(s *pb.CopyState, r *pb.ReceiptRecord) {
 }
 
 // ListMembers reads the directory. Invited and revoked members are left out:
-// nobody can address them.
+// nobody can address them. Of others a member sees what it needs to address
+// them; whom they serve and what binds them is theirs.
 func (h *Hub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (*pb.ListMembersResponse, error) {
-	if _, err := h.sender(ctx); err != nil {
+	from, err := h.sender(ctx)
+	if err != nil {
 		return nil, err
 	}
 	dir := h.directory()
 	// Left out before the pages are cut: a page's token is a member's id.
 	members := slices.DeleteFunc(dir.sorted(), func(m *pb.Member) bool { return m.GetState() != pb.MemberState_MEMBER_STATE_ACTIVE })
+	for i, m := range members {
+		if m.GetId() != from.id.member {
+			members[i] = public(m)
+		}
+	}
 	page, next := pageOf(members, req.GetPageSize(), req.GetPageToken())
 	return &pb.ListMembersResponse{Members: page, NextPageToken: next, Revision: dir.revision}, nil
+}
+
+// public is what others see of a member. It is built field by field, so that a
+// field to come is hidden until it is listed here.
+func public(m *pb.Member) *pb.Member {
+	return &pb.Member{
+		Id: m.GetId(), Name: m.GetName(), Role: m.GetRole(), Communities: m.GetCommunities(), State: m.GetState(),
+		Nodes: m.GetNodes(), Profile: m.GetProfile(), Jurisdictions: m.GetJurisdictions(), Keys: m.GetKeys(),
+	}
 }
 
 // pageOf is the page of members after the token, which is the last id of the

@@ -182,7 +182,7 @@ func listLimit(f protoreflect.FieldDescriptor) int {
 	switch fieldName(f) {
 	case "AttackTechnical.indicators":
 		return 5000
-	case "Report.recipients", "Outline.recipients":
+	case "Report.recipients", "Outline.recipients", "MemberSet.clients":
 		return 1000
 	case "Report.attack_timeline", "Report.response_timeline":
 		return 500
