@@ -28,13 +28,7 @@ type world struct {
 // worldAt is the world of a directory at an instant.
 func worldAt(d *directory, now time.Time) world {
 	d = d.at(now)
-	w := world{dir: d, policy: d.policy.at(now), now: now}
-	for _, m := range d.sorted() {
-		if _, active := d.active(m.GetId()); active {
-			w.active = append(w.active, m)
-		}
-	}
-	return w
+	return world{dir: d, policy: d.policy.at(now), now: now, active: d.present()}
 }
 
 // candidate is a member that somebody wants to have a copy.
