@@ -59,7 +59,7 @@ func (h *Hub) compose(l *lane, p *pb.Plan, from content) (composed, []rpc.Violat
 	var bad []rpc.Violation
 	for _, c := range p.GetCopies() {
 		if c.GetFlow() == pb.Flow_FLOW_AUTHORITY {
-			c.PayloadDigest = from.digest
+			c.PayloadDigest, c.Parts = from.digest, nil
 			for _, part := range from.report.Parts() {
 				c.Parts = append(c.Parts, part.GetDigest())
 			}
@@ -117,7 +117,7 @@ func remaining(c *pb.Copy, built *anonymizer.Projected, names []string) (bad []r
 	for _, f := range anonymizer.Find(built.Report, names) {
 		bad = append(bad, nameRemains(f.Field, f.Name))
 	}
-	for _, name := range anonymizer.FindText(string(built.Bundle), names) {
+	if name, found := anonymizer.FindText(string(built.Bundle), names); found {
 		bad = append(bad, nameRemains("attack_technical.stix_bundle", name))
 	}
 	return bad

@@ -50,8 +50,17 @@ func copyFor(p *pb.Plan, member string) *pb.Copy {
 // expired reports whether the restrictions of the report forbid that anything
 // of it leaves any more.
 func (g *grant) expired(now time.Time) bool {
-	e := g.accepted.GetPlan().GetHandling().GetRestrictions().GetExpireTime()
+	e := g.handling().GetRestrictions().GetExpireTime()
 	return e != nil && !now.Before(e.AsTime())
+}
+
+// handling is how the holder has to treat the report, as it was decided with
+// the copy.
+func (g *grant) handling() *pb.Handling {
+	if g.extended != nil {
+		return g.extended.GetPlan().GetHandling()
+	}
+	return g.accepted.GetPlan().GetHandling()
 }
 
 // report is the id of the report that the grant is about.
@@ -90,9 +99,9 @@ func (g *grant) envelope() (*pb.Envelope, error) {
 // source carries nothing that would: no name, no key, no signature of it.
 func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 	a := g.accepted
-	d := &pb.Delivery{DeliverySequence: sequence, Lane: a.GetLane(), ReportId: g.report(), AcceptTime: a.GetAcceptTime(), Handling: a.GetPlan().GetHandling()}
+	d := &pb.Delivery{DeliverySequence: sequence, Lane: a.GetLane(), ReportId: g.report(), AcceptTime: a.GetAcceptTime(), Handling: g.handling()}
 	if g.copy == nil {
-		d.Relabelling = &pb.Relabelling{ReportId: g.report(), Tlp: a.GetPlan().GetHandling().GetTlp()}
+		d.Relabelling = &pb.Relabelling{ReportId: g.report(), Tlp: g.handling().GetTlp()}
 		return d, nil
 	}
 	d.Copy = g.copy

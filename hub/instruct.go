@@ -53,7 +53,7 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	var keep []made
 	if forward := in.GetForward(); forward != nil {
 		x.Cause = pb.ExtensionCause_EXTENSION_CAUSE_FORWARDED
-		keep, err = h.forward(ctx, l, a, held, forward, from, x)
+		keep, err = h.forward(ctx, l, a, held, forward, from, x, req.GetPreview())
 	} else {
 		x.Cause = pb.ExtensionCause_EXTENSION_CAUSE_DECIDED
 		x.Plan, err = decideStep(a, held, in.GetDecide(), h.world())
@@ -127,7 +127,7 @@ func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *
 
 // forward decides to whom a report goes on and what they get, and writes it
 // into the extension.
-func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *grant, f *pb.Forward, from *sender, x *pb.PlanExtended) ([]made, error) {
+func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *grant, f *pb.Forward, from *sender, x *pb.PlanExtended, preview bool) ([]made, error) {
 	w := h.world()
 	e, _ := l.index.report(a.GetReportId())
 	handling := proto.CloneOf(a.GetPlan().GetHandling())
@@ -142,6 +142,9 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		return nil, refusal(bad)
 	}
 	x.Plan = decided
+	if a.GetSealed() && preview {
+		return nil, nil // nothing is sealed yet
+	}
 	if a.GetSealed() {
 		sealed := new(pb.SealedReport)
 		if err := proto.Unmarshal(a.GetEnvelope().GetPayload(), sealed); err != nil {
@@ -160,20 +163,20 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		x.Projections = out.projections
 		return nil, err
 	}
-	source := content{digest: a.GetPayloadDigest(), names: w.namesOf(a.GetSource())}
+	base := content{digest: a.GetPayloadDigest(), names: w.namesOf(a.GetSource())}
 	env := a.GetEnvelope()
 	if held != nil {
 		var err error
 		if env, err = held.envelope(); err != nil {
 			return nil, err
 		}
-		source.digest = held.digest()
+		base.digest = held.digest()
 	}
-	source.report = new(pb.Report)
-	if err := proto.Unmarshal(env.GetPayload(), source.report); err != nil {
+	base.report = new(pb.Report)
+	if err := proto.Unmarshal(env.GetPayload(), base.report); err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
-	source.bundle = h.bundleOf(ctx, l, a.GetSource(), source.report)
+	base.bundle = h.bundleOf(ctx, l, a.GetSource(), base.report)
 	// What a holder has whole, whom it passes it on to gets as the holder has it.
 	for _, c := range decided.GetCopies() {
 		if held != nil && c.GetFlow() == own.GetFlow() {
@@ -183,7 +186,7 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 			}
 		}
 	}
-	out, bad, err := h.compose(l, decided, source)
+	out, bad, err := h.compose(l, decided, base)
 	if err != nil {
 		return nil, err
 	}

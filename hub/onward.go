@@ -160,7 +160,7 @@ func mayPass(o *pb.Outline, h *pb.Handling, by *pb.Member, held *pb.Copy, m *pb.
 // names the source.
 func onwardFlow(o *pb.Outline, h *pb.Handling, source *pb.Member, held *pb.Copy, m *pb.Member, w world) pb.Flow {
 	p := planning{o: o, w: w, source: source}
-	f := p.flow(m, false)
+	f := p.flow(m)
 	switch {
 	case held == nil:
 		return f
@@ -198,7 +198,7 @@ func backlog(o *pb.Outline, h *pb.Handling, source string, m *pb.Member, accepte
 	}
 	from := w.dir.members[source]
 	p := planning{o: o, w: w, source: from}
-	f := p.flow(m, false)
+	f := p.flow(m)
 	return &pb.Plan{
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h,
 		Copies: []*pb.Copy{{

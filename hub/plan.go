@@ -28,13 +28,7 @@ type world struct {
 // worldAt is the world of a directory at an instant.
 func worldAt(d *directory, now time.Time) world {
 	d = d.at(now)
-	w := world{dir: d, policy: d.policy.at(now), now: now}
-	for _, m := range d.sorted() {
-		if _, active := d.active(m.GetId()); active {
-			w.active = append(w.active, m)
-		}
-	}
-	return w
+	return world{dir: d, policy: d.policy.at(now), now: now, active: d.present()}
 }
 
 // candidate is a member that somebody wants to have a copy.
@@ -45,8 +39,9 @@ type candidate struct {
 	sought  bool
 	field   string
 	persons []string
-	// named is true when a route wants the whole report for it.
-	named bool
+	// named is true when a route wants the whole report for it, projected when
+	// one wants no more than a projection.
+	named, projected bool
 }
 
 // plan decides who gets which copy of a report and by which rule, what waits
@@ -257,12 +252,13 @@ func (p *planning) routes() {
 			if r.act != pb.Act_ACT_AUTO && (c == nil || !c.sought) {
 				asked = true
 				step.Members = append(step.Members, m.GetId())
-				step.Flow = p.flow(m, r.identity == named)
+				step.Flow = p.flow(m)
 				continue
 			}
 			c = p.candidate(m)
 			c.grounds = append(c.grounds, ground)
 			c.named = c.named || r.identity == named
+			c.projected = c.projected || r.identity == projected
 		}
 		// Nobody here holds the role: it is told by other means, and a person has
 		// to see to it.
@@ -315,7 +311,13 @@ func (p *planning) decide() {
 			p.leaveOut(c, reason)
 			continue
 		}
-		f := p.flow(c.member, c.named)
+		f := p.flow(c.member)
+		switch {
+		case c.named:
+			f = pb.Flow_FLOW_AUTHORITY // a row asks for the whole report
+		case !c.sought && c.projected && f == pb.Flow_FLOW_AUTHORITY:
+			f = pb.Flow_FLOW_PEER // every row asks for less than an authority may have
+		}
 		out := &pb.Copy{
 			Member: c.member.GetId(), Name: c.member.GetName(), Grounds: c.grounds, Flow: f, Named: namedIn(f, p.o),
 		}
@@ -418,8 +420,7 @@ func secretTo(h *pb.Handling, m *pb.Member) bool {
 }
 
 // flow is the kind of way to a member: what its copy holds follows from it.
-// Whoever is told by name of a duty gets the whole report.
-func (p *planning) flow(m *pb.Member, byName bool) pb.Flow {
+func (p *planning) flow(m *pb.Member) pb.Flow {
 	if p.o.Says(pb.Fact_FACT_NOTICE) && p.w.policy.issuers[p.source.GetRole()] {
 		return pb.Flow_FLOW_AUTHORITY // it tells of nobody's damage
 	}
