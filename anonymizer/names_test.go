@@ -19,7 +19,7 @@ func source() (*pb.Profile, *pb.Member) {
 		Desks: []*pb.Desk{
 			{Name: "CSIRT", Contacts: []*pb.Contact{
 				{Name: "山田 太郎", Phone: "092-555-0134", Mail: "csirt@hhft-terminal.example.jp"},
-				{Name: "情報システム部", Phone: "+81 92 555 0199"},
+				{Name: "情報システム部", Phone: "+81 92 555 0199", Mail: "hakata@gmail.com"},
 			}},
 			{Name: "運用第二班"},
 		},
@@ -31,8 +31,8 @@ func TestNamesAreAllThatTheSourceIsKnownBy(t *testing.T) {
 	require.Equal(t, []string{
 		"Hakata Higashi Futo Terminal Operations K.K.", "Hakata Higashi Futo Terminal Operations",
 		"博多東埠頭ターミナル運営株式会社", "博多東埠頭ターミナル運営", "東埠頭 第7バース",
-		"山田 太郎", "山田", "太郎", "092-555-0134", "925550134", "csirt@hhft-terminal.example.jp",
-		"+81 92 555 0199", "運用第二班", "佐藤　花子", "佐藤", "花子", "王",
+		"山田 太郎", "山田", "太郎", "092-555-0134", "925550134", "csirt@hhft-terminal.example.jp", "hhft-terminal.example.jp",
+		"+81 92 555 0199", "hakata@gmail.com", "運用第二班", "佐藤　花子", "佐藤", "花子", "王",
 	}, anonymizer.Names(source()))
 	require.Empty(t, anonymizer.Names(nil, nil))
 }
@@ -56,12 +56,12 @@ func TestANameIsFoundHoweverItIsWritten(t *testing.T) {
 		"博多東埠頭ターミナル運営の端末から発信", "博多東埠頭ﾀｰﾐﾅﾙ運営", "博多 東埠頭\nターミナル 運営", "博多\u200b東埠頭\u2060ターミナル\ufeff運営",
 		"東埠頭第７バース", "担当は山田です", "ＣＳＩＲＴ＠ＨＨＦＴ-terminal.example.jp", "csirt[@]hhft-terminal[.]example[.]jp",
 		"0925550134", "(092) 555 0134", "+81-92-555-0134", "０９２－５５５－０１３４", "HAKATA HIGASHI FUTO TERMINAL OPERATIONS", "hakata-higashi-futo-terminal-operations",
-		"佐藤花子",
+		"佐藤花子", "tos.hhft-terminal[.]example.jp",
 	} {
 		_, found := anonymizer.FindText(text, names)
 		require.True(t, found, text)
 	}
-	for _, text := range []string{"", "博多港の別の埠頭", "CSIRT", "情報システム部", "王", "198.51.100.23", "TOS サーバーで検知"} {
+	for _, text := range []string{"", "博多港の別の埠頭", "CSIRT", "情報システム部", "王", "198.51.100.23", "TOS サーバーで検知", "x@gmail.com"} {
 		name, found := anonymizer.FindText(text, names)
 		require.False(t, found, "%s: %s", text, name)
 	}

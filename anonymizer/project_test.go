@@ -436,6 +436,35 @@ func TestACopySaysWhatItLacksAndWhatIsCoarser(t *testing.T) {
 	require.Equal(t, "題", p.Report.GetTitle())
 }
 
+// What a recipient is told of the copy depends on nothing that it may not see.
+func TestWhatARecipientIsToldIsTheSameForEveryReport(t *testing.T) {
+	withheld, generalised := anonymizer.Lacks(&pb.Report{Kind: pb.Kind_KIND_INCIDENT}, pb.Flow_FLOW_PEER)
+	require.Equal(t, []string{"affected_systems", "attack_technical.ransom.note", "attack_technical.stix_bundle", "attack_timeline", "occurred", "recognised"}, generalised)
+	require.Contains(t, withheld, "parallel_notices")
+	require.NotContains(t, withheld, "parallel_notices.role")
+	require.Contains(t, withheld, "title")
+	for _, flow := range anonymizer.Flows {
+		for _, consents := range []*pb.Consents{nil, {PeerNamed: true}, {PeerDamage: true, ExpertShare: true}} {
+			r := full()
+			r.Consents = consents
+			p := project(t, r, flow)
+			full, coarser := anonymizer.Lacks(p.Report, flow)
+			empty, coarserToo := anonymizer.Lacks(project(t, &pb.Report{Kind: r.Kind, Consents: consents}, flow).Report, flow)
+			require.Equal(t, full, empty)
+			require.Equal(t, coarser, coarserToo)
+			for _, field := range p.Withheld {
+				if field != "attachments" && field != "attack_technical.ransom" {
+					above, _, _ := strings.Cut(field, ".")
+					require.True(t, slices.Contains(full, field) || slices.Contains(full, above), "%s in %s", field, flow)
+				}
+			}
+		}
+	}
+	withheld, generalised = anonymizer.Lacks(full(), pb.Flow_FLOW_AUTHORITY)
+	require.Empty(t, withheld)
+	require.Empty(t, generalised)
+}
+
 // A message of which nothing may go is not even there: an empty one would say
 // that the report has it.
 func TestNothingTellsThatSomethingWasWithheld(t *testing.T) {

@@ -34,9 +34,9 @@ func samples(t *testing.T) map[string][]byte {
 	return all
 }
 
-// What names the victim does not go to peers. The four that stay stand in the
-// free text of an indicator, which no rule of types and properties can judge:
-// they are why a copy is searched for names before it is sent.
+// What names the victim does not go to peers. What stays stands in the free
+// text of an indicator, which no rule of types and properties can judge: that is
+// why a copy is searched for names before it is sent.
 func TestAnIncidentReachesPeersWithoutItsVictim(t *testing.T) {
 	bundle := samples(t)["port/incident-a.json"]
 	secretsFile, err := os.ReadFile(filepath.Join(os.Getenv("MINATO_DATA"), "stix", "samples", "port", "incident-a.secrets.json"))
