@@ -117,7 +117,7 @@ func remaining(c *pb.Copy, built *anonymizer.Projected, names []string) (bad []r
 	for _, f := range anonymizer.Find(built.Report, names) {
 		bad = append(bad, nameRemains(f.Field, f.Name))
 	}
-	for _, name := range anonymizer.FindText(string(built.Bundle), names) {
+	if name, found := anonymizer.FindText(string(built.Bundle), names); found {
 		bad = append(bad, nameRemains("attack_technical.stix_bundle", name))
 	}
 	return bad
