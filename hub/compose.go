@@ -59,7 +59,7 @@ func (h *Hub) compose(l *lane, p *pb.Plan, from content) (composed, []rpc.Violat
 	var bad []rpc.Violation
 	for _, c := range p.GetCopies() {
 		if c.GetFlow() == pb.Flow_FLOW_AUTHORITY {
-			c.PayloadDigest = from.digest
+			c.PayloadDigest, c.Parts = from.digest, nil
 			for _, part := range from.report.Parts() {
 				c.Parts = append(c.Parts, part.GetDigest())
 			}
