@@ -256,7 +256,9 @@ func (n *Node) ownKeyAlarms(ctx context.Context, own *pb.Member) ([]keyAlarm, er
 		}
 		_, err := entryIn(own, k, signer)
 		if err == nil && claimed.GetNode() == n.id.number {
-			if !slices.ContainsFunc(made, func(o ownKey) bool { return o.person == claimed.GetPerson() && o.keyID == seal.KeyID(claimed.GetPublicKey()) }) &&
+			if !slices.ContainsFunc(made, func(o ownKey) bool {
+				return o.person == claimed.GetPerson() && o.keyID == seal.KeyID(claimed.GetPublicKey())
+			}) &&
 				n.keys.find(claimed.GetPerson(), seal.KeyID(claimed.GetPublicKey())) == nil {
 				err = errors.New("this node has not made the key")
 			}
@@ -285,7 +287,6 @@ func (n *Node) ownKeyAlarms(ctx context.Context, own *pb.Member) ([]keyAlarm, er
 	}
 	return alarms, nil
 }
-
 
 // alarmTexts are the alarms as the status shows them, in both languages.
 func alarmTexts(alarms []keyAlarm) (texts []string) {

@@ -32,8 +32,8 @@ func (n *Node) project(ctx context.Context, r *pb.Report, flow pb.Flow, named bo
 	f := &form{flow: flow, named: named, report: p.Report, bundle: p.Bundle, withheld: p.Withheld, generalised: p.Generalised}
 	if !anonymizer.Remains(p.Report) {
 		return f, []rpc.Violation{{Field: "recipients", Reason: "NOTHING_REMAINS",
-			Japanese: "同業者などに渡る写しに、役立つ内容が残りません。技術情報の欄 (--technique, --ioc, --stix) に書くか、注意喚起 (--notice) として送るか、被害内容の共有に同意してください (--consent)。",
-			English:  "The copy for peers and the like would hold nothing of use. Write it into the technical part (--technique, --ioc, --stix), send it as a notice (--notice), or consent to sharing the damage (--consent)."}}, nil
+			Japanese: "同業者などに渡る写しに、役立つ内容が残りません。攻撃技術情報 (--technical, --stix) に書くか、注意喚起 (--notice) として送るか、被害内容の共有に同意 (--peer-damage) してください。",
+			English:  "The copy for peers and the like would hold nothing of use. Write it into the technical part (--technical, --stix), send it as a notice (--notice), or consent to sharing the damage (--peer-damage)."}}, nil
 	}
 	if named {
 		return f, nil, nil
@@ -64,8 +64,8 @@ func (n *Node) namesIn(ctx context.Context, f *form) ([]rpc.Violation, error) {
 	var bad []rpc.Violation
 	for _, at := range found {
 		bad = append(bad, rpc.Violation{Field: at.Field, Reason: "NAME_REMAINS",
-			Japanese: fmt.Sprintf("名を示さない写しに自組織の名前 %q が残っています。その箇所を書き換えるか、名を示すことに同意してください (--consent)。", at.Name),
-			English:  fmt.Sprintf("The copy that must not name you still holds your name %q. Write it in other words, or consent to being named (--consent).", at.Name)})
+			Japanese: fmt.Sprintf("名を示さない写しに自組織の名前 %q が残っています。その箇所を書き換えるか、名を示すことに同意 (--peer-named) してください。", at.Name),
+			English:  fmt.Sprintf("The copy that must not name you still holds your name %q. Write it in other words, or consent to being named (--peer-named).", at.Name)})
 	}
 	return bad, nil
 }

@@ -71,10 +71,6 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 	}
 	item := itemOf(d, a.report, a.outline, a.parts)
 	item.StoreTime = timestamppb.New(s.now())
-	delivery, err := proto.Marshal(d)
-	if err != nil {
-		return false, fmt.Errorf("encode the delivery: %w", err)
-	}
 	var opened []byte
 	if a.opened {
 		if opened, err = proto.Marshal(a.report); err != nil {
@@ -103,8 +99,17 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 			return putItem(tx, inbox, row, had)
 		}
 		if had != nil {
+			// It was given to further persons since: their wraps came with it.
 			union(&item.Persons, had.GetPersons())
 			item.StoreTime = had.GetStoreTime()
+			d = proto.CloneOf(d)
+			d.Copy.Persons = item.GetPersons()
+		}
+		delivery, err := proto.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("encode the delivery: %w", err)
+		}
+		if had != nil {
 			if _, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET delivery = ?, report = ? WHERE row = ?`), withSum(delivery), opened, row); err != nil {
 				return err
 			}
