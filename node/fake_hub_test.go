@@ -31,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -464,7 +465,7 @@ func (h *fakeHub) take(req *pb.SubmitReportRequest) (*pb.SubmitReportResponse, e
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, err
 	}
-	if label := labelNumber(r.GetTlp()); sealedLabel(label) {
+	if label := check.Label(r.GetTlp()); label.NeedsSeal() {
 		h.wrong = append(h.wrong, fmt.Sprintf("a %s came open", label))
 	}
 	return h.receipt(req, r.Outline(), payload, r.Parts())
@@ -536,7 +537,7 @@ func (h *fakeHub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (re
 	err = h.meet(ctx, callPlan, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if label := labelNumber(req.GetReport().GetTlp()); sealedLabel(label) {
+		if label := check.Label(req.GetReport().GetTlp()); label.NeedsSeal() {
 			h.wrong = append(h.wrong, fmt.Sprintf("a preview of a %s came open", label))
 		}
 		outline := req.GetOutline()

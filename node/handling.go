@@ -8,21 +8,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
 )
-
-// sealedLabel reports whether the hub may not read what stands under a label.
-func sealedLabel(l tlp.Label) bool { return l == tlp.AmberStrict || l == tlp.Red }
-
-// labelNumber is the label of a number of the contract; a number that is none
-// is Unlabelled, never cut to eight bits.
-func labelNumber(n pb.TlpLabel) tlp.Label {
-	if n < 0 || n > pb.TlpLabel_TLP_LABEL_RED {
-		return tlp.Unlabelled
-	}
-	return tlp.Label(n)
-}
 
 // stricter is the stricter of a label and another that may be missing.
 func stricter(l, other tlp.Label) tlp.Label {
@@ -116,7 +105,7 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 	}
 	item := &pb.InboxItem{
 		Report: d.GetReportId(), Case: outline.GetCaseId(), Seq: outline.GetSequence(), Stage: outline.GetStage(), Lane: d.GetLane(),
-		Tlp:     stricter(labelNumber(outline.GetTlp()), labelNumber(h.GetTlp())).String(),
+		Tlp:     stricter(check.Label(outline.GetTlp()), check.Label(h.GetTlp())).String(),
 		Persons: c.GetPersons(), AcceptTime: d.GetAcceptTime(), Restrictions: restrict(outline.GetRestrictions(), h.GetRestrictions()),
 		SecrecyRegime: secrecy(outline.GetSecrecyRegime(), h.GetSecrecyRegime()),
 		Named:         c.GetNamed(), Withheld: c.GetWithheld(), Tasks: c.GetTasks(), ForwardedBy: c.GetForwardedBy(),

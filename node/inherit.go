@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
@@ -28,7 +29,7 @@ func (n *Node) inherit(ctx context.Context, r *pb.Report) error {
 			return err
 		}
 		r.DerivedFrom[i] = from.report
-		own := labelNumber(r.GetTlp())
+		own := check.Label(r.GetTlp())
 		if own.Valid() && from.label.Valid() && from.label > own {
 			r.Tlp = pb.TlpLabel(from.label)
 			r.CommunityId = from.community // empty unless it is GREEN now
@@ -63,7 +64,7 @@ func (n *Node) handlingOf(ctx context.Context, lane pb.Lane, idOrPrefix string) 
 		if err := proto.Unmarshal(row.report, own); err != nil {
 			return inherited{}, damaged(n.store.path, err)
 		}
-		return inherited{id, labelNumber(own.GetTlp()), own.GetCommunityId(), own.GetRestrictions(), own.GetSecrecyRegime()}, nil
+		return inherited{id, check.Label(own.GetTlp()), own.GetCommunityId(), own.GetRestrictions(), own.GetSecrecyRegime()}, nil
 	case err != nil && !errors.Is(err, errNotFound):
 		return inherited{}, err
 	}
@@ -71,7 +72,7 @@ func (n *Node) handlingOf(ctx context.Context, lane pb.Lane, idOrPrefix string) 
 	if err != nil {
 		return inherited{}, err
 	}
-	_, d, err := n.store.reportOf(ctx, lane, id)
+	r, d, err := n.store.reportOf(ctx, lane, id)
 	if err != nil {
 		return inherited{}, err
 	}
@@ -80,7 +81,9 @@ func (n *Node) handlingOf(ctx context.Context, lane pb.Lane, idOrPrefix string) 
 		return inherited{}, damaged(n.store.path, err)
 	}
 	if from.label == tlp.Green {
-		from.community = d.GetHandling().GetCommunityId()
+		if from.community = d.GetHandling().GetCommunityId(); from.community == "" {
+			from.community = r.GetCommunityId()
+		}
 	}
 	return from, nil
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -106,7 +107,7 @@ func (n *Node) mayPassOn(ctx context.Context, h held) error {
 	if expired(r.item.GetRestrictions(), n.store.now()) {
 		return runOut(r.item)
 	}
-	if label, _, err := tlp.Parse(r.item.GetTlp()); r.narrowed && (err != nil || sealedLabel(label)) {
+	if label, _, err := tlp.Parse(r.item.GetTlp()); r.narrowed && (err != nil || label.NeedsSeal()) {
 		return rpc.Refuse(codes.FailedPrecondition, "LABEL_NARROWED", "report",
 			fmt.Sprintf("この報告はこのノードで %s に狭められているため、ほかに渡せません。", r.item.GetTlp()),
 			fmt.Sprintf("This report was narrowed to %s on this node and is not passed on.", r.item.GetTlp()))
@@ -203,7 +204,7 @@ func (n *Node) instruct(ctx context.Context, i *pb.Instruction, preview bool) (*
 
 // NarrowReport gives a received report a stricter label, on this node only.
 func (n *Node) NarrowReport(ctx context.Context, req *pb.NarrowReportRequest) (*pb.NarrowReportResponse, error) {
-	label := labelNumber(req.GetTlp())
+	label := check.Label(req.GetTlp())
 	if !label.Valid() {
 		return nil, rpc.Refuse(codes.InvalidArgument, "TLP_MISSING", "tlp",
 			"新しいラベルを指定してください。", "Give the new label.")

@@ -28,11 +28,11 @@ func (l *lock) about() seal.Variant {
 	return seal.Variant{Report: l.outline.GetReportId(), Lane: l.outline.GetLane(), Flow: l.variant.GetFlow(), Named: l.variant.GetNamed()}
 }
 
-// lockOf finds the variant of a delivery in the header that signer has signed.
-// Wraps and variants that the source has added since are in the instruction,
-// which one of signers has signed.
-func lockOf(lane pb.Lane, d *pb.Delivery, signer ed25519.PublicKey, signers []ed25519.PublicKey) (*lock, error) {
-	s, err := seal.VerifySealed(d.GetEnvelope(), lane, signer)
+// lockOf finds the variant of a delivery in the header that its source has
+// signed. Wraps and variants that the source has added since are in the
+// instruction, which one of its nodes has signed.
+func lockOf(lane pb.Lane, d *pb.Delivery, signers []ed25519.PublicKey) (*lock, error) {
+	s, err := seal.VerifySealed(d.GetEnvelope(), lane, d.GetSourceKey())
 	if err != nil {
 		return nil, fmt.Errorf("header of the sealed report: %w", err)
 	}
@@ -50,13 +50,26 @@ func lockOf(lane pb.Lane, d *pb.Delivery, signer ed25519.PublicKey, signers []ed
 	return lockIn(lane, d, s.GetOutline(), variants, wraps)
 }
 
+// lockOfCopy is lockOf for a copy of one variant, for which the hub signs
+// instead of the source: it has put the wraps into it wherever they came from.
+func lockOfCopy(lane pb.Lane, d *pb.Delivery, hub ed25519.PublicKey) (*lock, error) {
+	s, err := seal.VerifySealedCopy(d.GetEnvelope(), lane, hub)
+	if err != nil {
+		return nil, fmt.Errorf("header of the sealed copy: %w", err)
+	}
+	if d.GetCopy().GetFlow() == pb.Flow_FLOW_AUTHORITY {
+		return nil, errors.New("a whole report that its source has not signed")
+	}
+	return lockIn(lane, d, s.GetOutline(), s.GetVariants(), s.GetWraps())
+}
+
 // lockIn chooses the variant and the wraps of a delivery.
 func lockIn(lane pb.Lane, d *pb.Delivery, outline *pb.Outline, variants []*pb.SealedVariant, wraps []*pb.Wrap) (*lock, error) {
-	c, label := d.GetCopy(), labelNumber(outline.GetTlp())
+	c, label := d.GetCopy(), check.Label(outline.GetTlp())
 	switch {
 	case !isID(outline.GetReportId(), 32) || outline.GetReportId() != d.GetReportId() || d.GetLane() != lane:
 		return nil, errors.New("the report is not the one announced")
-	case !sealedLabel(label):
+	case !label.NeedsSeal():
 		return nil, errors.New("a sealed report under a label that is not sealed")
 	case label.NeedsPersons() != (len(c.GetPersons()) > 0):
 		return nil, errors.New("TLP:RED goes to named persons, and nothing else does")
@@ -84,8 +97,11 @@ func lockIn(lane pb.Lane, d *pb.Delivery, outline *pb.Outline, variants []*pb.Se
 // came.
 func lockAgain(d *pb.Delivery) (*lock, error) {
 	s, i := new(pb.SealedReport), new(pb.Instruction)
-	if proto.Unmarshal(d.GetEnvelope().GetPayload(), s) != nil || proto.Unmarshal(d.GetInstruction().GetPayload(), i) != nil {
+	if proto.Unmarshal(d.GetEnvelope().GetPayload(), s) != nil {
 		return nil, errors.New("malformed sealed report")
+	}
+	if d.GetEnvelope().GetPayloadType() == seal.SealedReportType(d.GetLane()) && proto.Unmarshal(d.GetInstruction().GetPayload(), i) != nil {
+		return nil, errors.New("malformed instruction")
 	}
 	return lockIn(d.GetLane(), d, s.GetOutline(), append(s.GetVariants(), i.GetForward().GetVariants()...), append(s.GetWraps(), i.GetForward().GetWraps()...))
 }
@@ -147,7 +163,7 @@ func (l *lock) unlock(w *pb.Wrap, key *seal.PrivateKey, content []byte) (*pb.Rep
 // agrees holds what was sealed against the header on which the hub has decided:
 // a report that is stricter inside than outside has gone to people who must not
 // have it, and one that is looser would be passed on. Of a projection only what
-// it still has is compared.
+// both still have is compared.
 func (l *lock) agrees(r *pb.Report) error {
 	inner, outer := r.Outline(), l.outline
 	if l.variant.GetFlow() == pb.Flow_FLOW_AUTHORITY {
@@ -163,9 +179,7 @@ func (l *lock) agrees(r *pb.Report) error {
 		return fmt.Errorf("the content is not sound: %s %s", bad[0].Field, bad[0].Reason)
 	}
 	if inner.GetReportId() != outer.GetReportId() || inner.GetLane() != outer.GetLane() || inner.GetTlp() != outer.GetTlp() ||
-		!proto.Equal(inner.GetRestrictions(), outer.GetRestrictions()) || inner.GetSecrecyRegime() != outer.GetSecrecyRegime() ||
-		r.GetKind() != pb.Kind_KIND_UNSPECIFIED && (inner.Says(pb.Fact_FACT_INCIDENT) != outer.Says(pb.Fact_FACT_INCIDENT) ||
-			inner.Says(pb.Fact_FACT_NOTICE) != outer.Says(pb.Fact_FACT_NOTICE)) {
+		!proto.Equal(inner.GetRestrictions(), outer.GetRestrictions()) || inner.GetSecrecyRegime() != outer.GetSecrecyRegime() {
 		return errors.New("header and content differ")
 	}
 	for _, f := range []struct{ set, same bool }{
@@ -173,7 +187,7 @@ func (l *lock) agrees(r *pb.Report) error {
 		{inner.GetSequence() != 0, inner.GetSequence() == outer.GetSequence()},
 		{inner.GetStage() != 0, inner.GetStage() == outer.GetStage()},
 		{inner.GetCommunityId() != "", inner.GetCommunityId() == outer.GetCommunityId()},
-		{len(inner.GetDerivedFrom()) > 0, slices.Equal(inner.GetDerivedFrom(), outer.GetDerivedFrom())},
+		{len(inner.GetDerivedFrom()) > 0 && len(outer.GetDerivedFrom()) > 0, slices.Equal(inner.GetDerivedFrom(), outer.GetDerivedFrom())},
 		{inner.GetRelabels() != "", inner.GetRelabels() == outer.GetRelabels()},
 	} {
 		if f.set && !f.same {
@@ -187,20 +201,10 @@ func (l *lock) agrees(r *pb.Report) error {
 // for whom the node opens. What is sealed to persons whose keys are elsewhere
 // is stored as it is.
 func (n *Node) arriveSealed(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arrival, error) {
-	signer, signers := ed25519.PublicKey(d.GetSourceKey()), []ed25519.PublicKey{d.GetSourceKey()}
-	if d.GetCopy().GetNamed() || len(signer) > 0 {
-		if err := n.checkSource(ctx, d.GetSource(), signer); errors.Is(err, errUnchecked) {
-			return arrival{}, err
-		} else if err != nil {
-			return arrival{}, reject("%w", err)
-		}
-		for _, key := range (*n.signers.Load())[d.GetSource()] {
-			signers = append(signers, key)
-		}
-	} else { // nameless: the hub vouches for the header instead of its source
-		signer, signers = n.id.hubKey, []ed25519.PublicKey{n.id.hubKey}
+	l, err := n.lockFor(ctx, lane, d)
+	if errors.Is(err, errUnchecked) {
+		return arrival{}, err
 	}
-	l, err := lockOf(lane, d, signer, signers)
 	if err != nil {
 		return arrival{}, reject("%w", err)
 	}
@@ -229,6 +233,21 @@ func (n *Node) arriveSealed(ctx context.Context, lane pb.Lane, d *pb.Delivery) (
 	}
 	a.observables, err = n.observablesOf(ctx, r)
 	return a, err
+}
+
+// lockFor verifies the header of a sealed delivery.
+func (n *Node) lockFor(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*lock, error) {
+	if d.GetEnvelope().GetPayloadType() == seal.SealedCopyType(lane) {
+		return lockOfCopy(lane, d, n.id.hubKey)
+	}
+	if err := n.checkSource(ctx, d.GetSource(), d.GetSourceKey()); err != nil {
+		return nil, err
+	}
+	signers := []ed25519.PublicKey{d.GetSourceKey()}
+	for _, key := range (*n.signers.Load())[d.GetSource()] {
+		signers = append(signers, key)
+	}
+	return lockOf(lane, d, signers)
 }
 
 // keyFor finds a wrap that a key held here opens.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -79,7 +80,7 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --attach で添えてください。", len(payload), 1<<20),
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Attach long content with --attach.", len(payload), 1<<20))
 	}
-	blind := sealedLabel(labelNumber(r.GetTlp()))
+	blind := check.Label(r.GetTlp()).NeedsSeal()
 	var envelope []byte
 	if blind {
 		err = checkContent(r) // nobody after us can; it is sealed when the hub is reached
@@ -140,7 +141,7 @@ func (n *Node) PlanReport(ctx context.Context, req *pb.NodeServicePlanReportRequ
 	if err != nil {
 		return nil, err
 	}
-	if sealedLabel(labelNumber(r.GetTlp())) {
+	if check.Label(r.GetTlp()).NeedsSeal() {
 		plan, err := n.planSealed(ctx, r)
 		if err != nil {
 			return nil, err

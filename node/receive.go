@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	"minato.example/internal/stix"
@@ -184,7 +185,7 @@ func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arriva
 	a := arrival{delivery: d}
 	var err error
 	switch d.GetEnvelope().GetPayloadType() {
-	case seal.SealedReportType(lane):
+	case seal.SealedReportType(lane), seal.SealedCopyType(lane):
 		return n.arriveSealed(ctx, lane, d)
 	case seal.CopyType(lane):
 		a.report, err = verifyCopy(lane, d, n.id.hubKey)
@@ -212,7 +213,7 @@ func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arriva
 // relabelled notes the label that the source has given a report since. It is
 // the hub's word: only the source may ask for it, and the hub has checked.
 func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, receipt *pb.DeliveryReceipt) (*pb.Envelope, error) {
-	if d.GetLane() != lane || !isID(d.GetRelabelling().GetReportId(), 32) || !labelNumber(d.GetRelabelling().GetTlp()).Valid() {
+	if d.GetLane() != lane || !isID(d.GetRelabelling().GetReportId(), 32) || !check.Label(d.GetRelabelling().GetTlp()).Valid() {
 		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, "malformed change of a label"
 		return n.signReceipt(receipt)
 	}
@@ -245,7 +246,7 @@ func verifyCopy(lane pb.Lane, d *pb.Delivery, hub ed25519.PublicKey) (*pb.Report
 		return nil, fmt.Errorf("signature of the hub: %w", err)
 	}
 	r, err := announced(lane, d, payload)
-	if err == nil && sealedLabel(labelNumber(r.GetTlp())) {
+	if err == nil && check.Label(r.GetTlp()).NeedsSeal() {
 		return nil, errors.New("a copy by the hub of a report that it may not read")
 	}
 	return r, err
@@ -257,7 +258,7 @@ func announced(lane pb.Lane, d *pb.Delivery, payload []byte) (*pb.Report, error)
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, errors.New("malformed report")
 	}
-	label := labelNumber(r.GetTlp())
+	label := check.Label(r.GetTlp())
 	switch {
 	case !isID(r.GetReportId(), 32) || r.GetReportId() != d.GetReportId() || r.GetLane() != lane || d.GetLane() != lane:
 		return nil, errors.New("the report is not the one announced")

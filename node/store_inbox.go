@@ -131,7 +131,10 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 			}
 			isNew = true
 		}
-		if err := useParts(tx, inbox+"_parts", row, digests); err != nil || a.report == nil {
+		if err := useParts(tx, inbox+"_parts", row, digests); err != nil {
+			return err
+		}
+		if err := s.relabelOlder(tx, inbox, a); err != nil || a.report == nil {
 			return err
 		}
 		return s.index(tx, inbox, row, words, found)
@@ -169,6 +172,24 @@ func union(to *[]string, more []string) bool {
 	slices.Sort(all)
 	*to = slices.Compact(all)
 	return len(*to) > before
+}
+
+// relabelOlder gives the report whose label this one changes that label. Only
+// a later report of the same case may.
+func (s *store) relabelOlder(tx *sql.Tx, inbox string, a arrival) error {
+	o := a.outline
+	if a.report != nil {
+		o = a.report.Outline()
+	}
+	if o.GetRelabels() == "" {
+		return nil
+	}
+	row, item, err := s.inboxRow(tx, inbox, o.GetRelabels())
+	if err != nil || item == nil || item.GetCase() != o.GetCaseId() || item.GetSource() != "" && a.delivery.GetSource() != "" && item.GetSource() != a.delivery.GetSource() {
+		return err
+	}
+	_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), o.GetTlp(), row)
+	return err
 }
 
 // relabel notes the label that the source has given a report since. A report
@@ -347,7 +368,8 @@ func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (
 	if opened != nil {
 		return report, d, s.decode(opened, report)
 	}
-	if d.GetEnvelope().GetPayloadType() == seal.SealedReportType(lane) {
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.SealedReportType(lane), seal.SealedCopyType(lane):
 		return nil, d, nil
 	}
 	if err := proto.Unmarshal(d.GetEnvelope().GetPayload(), report); err != nil {
