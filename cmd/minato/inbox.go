@@ -83,7 +83,7 @@ func (a *app) inboxTitle(item *pb.InboxItem) string {
 		}
 		marks = append(marks, a.t("次の仕事 ", "to do ")+strings.Join(rules, " "))
 	}
-	title := item.GetTitle()
+	title := a.titleOf(item, item.GetTitle())
 	if item.GetSealed() {
 		title = a.sealedFor(item)
 	}

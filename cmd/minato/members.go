@@ -33,7 +33,7 @@ func (a *app) membersCommand() *cobra.Command {
 				for _, p := range m.GetProfile().GetPersons() {
 					persons = append(persons, plain(p.GetId()))
 				}
-				if err := list.add(plain(m.GetId()), word(m.GetRole()).in(a.lang), word(m.GetState()).in(a.lang),
+				if err := list.add(plain(m.GetId()), a.roleOf(m), word(m.GetState()).in(a.lang),
 					strings.Join(persons, ","), plain(strings.Join(m.GetCommunities(), ",")), plain(m.GetName())); err != nil {
 					return err
 				}
@@ -44,6 +44,23 @@ func (a *app) membersCommand() *cobra.Command {
 			return list.end()
 		})
 	})
+}
+
+// roleOf is the role of a member with what it holds for: the ports of an office,
+// the agreement of an expert body.
+func (a *app) roleOf(m *pb.Member) string {
+	role := word(m.GetRole()).in(a.lang)
+	var more []string
+	for _, port := range m.GetJurisdictions() {
+		more = append(more, plain(port))
+	}
+	if m.GetNda() {
+		more = append(more, a.t("秘密保持契約", "non-disclosure-agreement"))
+	}
+	if len(more) > 0 {
+		role += "(" + strings.Join(more, ",") + ")"
+	}
+	return role
 }
 
 // peers is the whole directory as the node last saw it.

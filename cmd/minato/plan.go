@@ -265,7 +265,7 @@ func (a *app) printSteps(p *pb.Plan, report string) error {
 		return err
 	}
 	for _, t := range tasks {
-		if err := a.printStep(t.step); err != nil {
+		if err := a.printStep(t.step, word(t.step.GetAct())); err != nil {
 			return err
 		}
 		next := a.nextOf(t.step, report, tlp.Label(p.GetHandling().GetTlp()))
@@ -281,9 +281,9 @@ func (a *app) printSteps(p *pb.Plan, report string) error {
 	return nil
 }
 
-// printStep prints what is to be done, by when and why.
-func (a *app) printStep(s *pb.Step) error {
-	line := fmt.Sprintf("  %s %s", plain(s.GetGround().GetRule()), word(s.GetAct()).in(a.lang))
+// printStep prints what is to be done, by when and why; whose says who does it.
+func (a *app) printStep(s *pb.Step, whose Text) error {
+	line := fmt.Sprintf("  %s %s", plain(s.GetGround().GetRule()), whose.in(a.lang))
 	if o := s.GetGround().GetObligation(); o != pb.Obligation_OBLIGATION_UNSPECIFIED {
 		line += a.t("・", ", ") + word(o).in(a.lang)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,11 @@ func (a *app) printReport(answer *pb.GetReportResponse) error {
 	if answer.GetReceived().GetSealed() {
 		return a.printSealed(answer.GetReceived())
 	}
-	if err := a.say(a.chip(labelInForce(answer)) + " " + a.titled(r.GetLane(), r.GetTitle())); err != nil {
+	title := r.GetTitle()
+	if in := answer.GetReceived(); in != nil {
+		title = a.titleOf(in, title)
+	}
+	if err := a.say(a.chip(labelInForce(answer)) + " " + a.titled(r.GetLane(), title)); err != nil {
 		return err
 	}
 	if err := a.facts(append(a.headFacts(answer), a.contentFacts(r)...)); err != nil {
@@ -131,7 +136,7 @@ func (a *app) printTasks(in *pb.InboxItem) error {
 	}
 	label, _, _ := tlp.Parse(in.GetTlp())
 	for _, s := range in.GetTasks() {
-		if err := a.printStep(s); err != nil {
+		if err := a.printStep(s, Text{"渡す", "to pass on"}); err != nil {
 			return err
 		}
 		for _, next := range a.nextOf(s, in.GetReport(), label) {
@@ -204,6 +209,14 @@ func (a *app) receivedFacts(in *pb.InboxItem, r *pb.Report) [][2]string {
 // sourceOf names the source, or says that the copy does not.
 func (a *app) sourceOf(in *pb.InboxItem, nobody string) string {
 	return plain(or(or(in.GetSourceName(), in.GetSource()), nobody))
+}
+
+// titleOf is the title, or why there is none.
+func (a *app) titleOf(in *pb.InboxItem, title string) string {
+	if title == "" && slices.Contains(in.GetWithheld(), "title") {
+		return a.t("(件名はこの写しに含まれません)", "(this copy has no title)")
+	}
+	return title
 }
 
 func shortIDs(ids []string) string {
