@@ -1,10 +1,12 @@
 package hub
 
 import (
+	"crypto/tls"
 	"fmt"
 
 	"minato.example/internal/ca"
 	"minato.example/internal/config"
+	"minato.example/internal/seal"
 )
 
 // Config is a hub's configuration, read from hub.toml. Only Port is required.
@@ -32,6 +34,9 @@ type Config struct {
 	// MaxStoreBytes bounds the journal on disk. Zero means four fifths of what
 	// is free when the hub starts.
 	MaxStoreBytes int64 `toml:"max_store_bytes"`
+	// Crypto is default or cryptrec: the algorithms of TLS. Empty means
+	// default.
+	Crypto string `toml:"crypto"`
 	// LogLevel is debug, info, warn or error. Empty means info.
 	LogLevel string `toml:"log_level"`
 
@@ -56,7 +61,11 @@ func (c *Config) fill() error {
 	setDefault(&c.MaxReportBytes, 1<<20)
 	setDefault(&c.MaxPartBytes, 16<<20)
 	setDefault(&c.MaxPartsBytes, 64<<20)
+	setDefault(&c.Crypto, "default")
 	setDefault(&c.LogLevel, "info")
+	if _, err := seal.ProfileOf(c.Crypto); err != nil {
+		return err
+	}
 	if c.MaxReportBytes < 0 || c.MaxReportBytes > 1<<20 {
 		return fmt.Errorf("max_report_bytes = %d: 1 to %d", c.MaxReportBytes, 1<<20)
 	}
@@ -64,6 +73,12 @@ func (c *Config) fill() error {
 		return fmt.Errorf("max_parts_bytes = %d: at least max_part_bytes (%d)", c.MaxPartsBytes, c.MaxPartBytes)
 	}
 	return nil
+}
+
+// groups are those that the profile of algorithms allows in TLS.
+func (c *Config) groups() []tls.CurveID {
+	p, _ := seal.ProfileOf(c.Crypto) // fill has checked it
+	return p.Groups
 }
 
 func setDefault[T comparable](field *T, value T) {

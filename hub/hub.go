@@ -139,7 +139,7 @@ func (h *Hub) openJournal(ctx context.Context) error {
 		jc.Listen = &journal.Listen{
 			Addr: h.config.NATS,
 			TLS: rpc.ServerTLS(rpc.ServerConfig{
-				CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, RequireClient: true,
+				CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, RequireClient: true, Groups: h.config.groups(),
 			}),
 			Authorize: h.grant,
 		}
@@ -193,7 +193,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		defer h.fanout.conn.Close()
 	}
 	server := rpc.NewServer(rpc.ServerOptions{
-		TLS: rpc.ServerTLS(rpc.ServerConfig{CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit}),
+		TLS: rpc.ServerTLS(rpc.ServerConfig{CA: h.ca.Certificate(), Certificate: h.cert.Load, Admit: h.admit, Groups: h.config.groups()}),
 		Log: h.log, Access: access, Admit: h.admit,
 	})
 	pb.RegisterHubServiceServer(server, h)

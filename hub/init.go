@@ -77,7 +77,7 @@ func Init(ctx context.Context, o InitOptions) error {
 		return err
 	}
 	text, err := toml.Marshal(Config{Port: c.Port, Listen: c.Listen, NATS: c.NATS, Address: c.Listen, NATSAddress: c.NATS,
-		MaxReportBytes: c.MaxReportBytes, MaxPartBytes: c.MaxPartBytes, MaxPartsBytes: c.MaxPartsBytes, LogLevel: c.LogLevel})
+		MaxReportBytes: c.MaxReportBytes, MaxPartBytes: c.MaxPartBytes, MaxPartsBytes: c.MaxPartsBytes, LogLevel: c.LogLevel, Crypto: c.Crypto})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"minato.example/internal/ca"
 	"minato.example/internal/config"
+	"minato.example/internal/seal"
 )
 
 // Transport is how a node receives its deliveries.
@@ -35,6 +36,9 @@ type Config struct {
 	Member string `toml:"member"`
 	// Node is the number of this node, 1 for the first. Required.
 	Node uint32 `toml:"node"`
+	// Crypto is default or cryptrec: the algorithms of TLS and of the keys to
+	// which reports are sealed. Empty means default.
+	Crypto string `toml:"crypto"`
 	// LogLevel is debug, info, warn or error. Empty means info.
 	LogLevel string `toml:"log_level"`
 
@@ -56,6 +60,12 @@ func (c *Config) fill() error {
 			c.Transport = NATS
 		}
 	}
+	if c.Crypto == "" {
+		c.Crypto = "default"
+	}
+	if _, err := seal.ProfileOf(c.Crypto); err != nil {
+		return err
+	}
 	if c.LogLevel == "" {
 		c.LogLevel = "info"
 	}
@@ -74,4 +84,10 @@ func (c *Config) fill() error {
 		return errors.New("nats is missing: host:port of the hub's NATS listener, or set transport = \"grpc\"")
 	}
 	return nil
+}
+
+// profile is the choice of algorithms.
+func (c *Config) profile() seal.Profile {
+	p, _ := seal.ProfileOf(c.Crypto) // fill has checked it
+	return p
 }

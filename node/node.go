@@ -87,7 +87,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.store, err = openStore(filepath.Join(n.config.Dir, "node.db")); err != nil {
 		return err
 	}
-	if n.conn, err = rpc.DialHub(n.config.Hub, rpc.ClientTLS(n.id.root, n.id.cert.Load)); err != nil {
+	if n.conn, err = rpc.DialHub(n.config.Hub, rpc.ClientTLS(n.id.root, n.id.cert.Load, n.config.profile().Groups...)); err != nil {
 		return err
 	}
 	n.hub = pb.NewHubServiceClient(n.conn)

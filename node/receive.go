@@ -294,7 +294,7 @@ func (n *Node) signReceipt(r *pb.DeliveryReceipt) (*pb.Envelope, error) {
 // sessions; they are opened again over a new one.
 func (n *Node) dialNATS() (*nats.Conn, error) {
 	conn, err := nats.Connect("tls://"+n.config.NATS,
-		nats.Secure(rpc.ClientTLS(n.id.root, n.id.cert.Load)), nats.TLSHandshakeFirst(), nats.NoReconnect(),
+		nats.Secure(rpc.ClientTLS(n.id.root, n.id.cert.Load, n.config.profile().Groups...)), nats.TLSHandshakeFirst(), nats.NoReconnect(),
 		nats.CustomInboxPrefix("_INBOX."+n.id.member), nats.Timeout(10*time.Second),
 		nats.PingInterval(20*time.Second), nats.MaxPingsOutstanding(2),
 		// Without a handler the library writes to stderr.

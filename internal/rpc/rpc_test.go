@@ -30,6 +30,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 )
 
@@ -406,6 +407,35 @@ func TestOlderTLSIsRefusedByBothSides(t *testing.T) {
 	old := tlsListener(t, &tls.Config{Certificates: []tls.Certificate{*hubCertificate(t, p.ca)}, MaxVersion: tls.VersionTLS12})
 	require.ErrorContains(t, handshake(t, old, p.clientTLS(nil)), "protocol version")
 	require.ErrorContains(t, handshake(t, old, pinnedTLS(ca.Pin(p.ca.Certificate()))), "protocol version")
+}
+
+// A profile of algorithms holds on both sides: who offers other groups only
+// does not get in.
+func TestOnlyTheGroupsOfTheProfileAgreeKeys(t *testing.T) {
+	c := newCA(t)
+	cert := hubCertificate(t, c)
+	p := &port{t: t, ca: c}
+	profile, err := seal.ProfileOf("cryptrec")
+	require.NoError(t, err)
+	addr := tlsListener(t, ServerTLS(ServerConfig{CA: c.Certificate(), Certificate: func() *tls.Certificate { return cert }, Groups: profile.Groups}))
+	none := func() *tls.Certificate { return nil }
+	agreed := func(groups ...tls.CurveID) (tls.CurveID, error) {
+		conn, err := tls.Dial("tcp", addr, ClientTLS(c.Certificate(), none, groups...))
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		return conn.ConnectionState().CurveID, nil
+	}
+	got, err := agreed()
+	require.NoError(t, err)
+	require.Contains(t, profile.Groups, got)
+	got, err = agreed(profile.Groups...)
+	require.NoError(t, err)
+	require.Equal(t, tls.SecP256r1MLKEM768, got)
+	_, err = agreed(tls.X25519, tls.X25519MLKEM768)
+	require.ErrorContains(t, err, "handshake failure")
+	require.NoError(t, handshake(t, addr, pinnedTLS(ca.Pin(p.ca.Certificate()))), "a node that joins does not know the profile yet")
 }
 
 // tlsListener shakes hands with whoever comes.

@@ -22,6 +22,8 @@ type ServerConfig struct {
 	// RequireClient demands a certificate in the handshake (NATS). Without it
 	// a node may come without one, to join, and each method decides (gRPC).
 	RequireClient bool
+	// Groups for the key agreement; none means those of the standard library.
+	Groups []tls.CurveID
 }
 
 // ServerTLS makes the TLS configuration of a listener: TLS 1.3 only, no
@@ -36,6 +38,7 @@ func ServerTLS(c ServerConfig) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
+		CurvePreferences:       c.Groups,
 		ClientAuth:             auth,
 		ClientCAs:              pool,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -69,14 +72,16 @@ func ServerTLS(c ServerConfig) *tls.Config {
 
 // ClientTLS makes the TLS configuration with which a node reaches its hub:
 // TLS 1.3, a hub of this CA only, and the certificate of the moment. A nil
-// certificate means none.
-func ClientTLS(caCert *x509.Certificate, certificate func() *tls.Certificate) *tls.Config {
+// certificate means none; without groups those of the standard library are
+// offered.
+func ClientTLS(caCert *x509.Certificate, certificate func() *tls.Certificate, groups ...tls.CurveID) *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(caCert)
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		ServerName: ca.HubName,
-		RootCAs:    pool,
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: groups,
+		ServerName:       ca.HubName,
+		RootCAs:          pool,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if cert := certificate(); cert != nil {
 				return cert, nil

@@ -17,10 +17,17 @@ import (
 // Payload types. A signature for one type is never valid for another, so an
 // exercise cannot be passed off as the real thing.
 const (
-	LiveReportType      = "application/vnd.minato.report.live.v1"
-	ExerciseReportType  = "application/vnd.minato.report.exercise.v1"
-	SubmitReceiptType   = "application/vnd.minato.submit-receipt.v1"
-	DeliveryReceiptType = "application/vnd.minato.delivery-receipt.v1"
+	LiveReportType           = "application/vnd.minato.report.live.v1"
+	ExerciseReportType       = "application/vnd.minato.report.exercise.v1"
+	LiveCopyType             = "application/vnd.minato.copy.live.v1"
+	ExerciseCopyType         = "application/vnd.minato.copy.exercise.v1"
+	LiveSealedReportType     = "application/vnd.minato.sealed-report.live.v1"
+	ExerciseSealedReportType = "application/vnd.minato.sealed-report.exercise.v1"
+	SubmitReceiptType        = "application/vnd.minato.submit-receipt.v1"
+	DeliveryReceiptType      = "application/vnd.minato.delivery-receipt.v1"
+	KeyType                  = "application/vnd.minato.key.v1"
+	InstructionType          = "application/vnd.minato.instruction.v1"
+	PolicyType               = "application/vnd.minato.policy.v1"
 )
 
 // maxSignatures bounds the work that an envelope can ask of Verify.
@@ -38,12 +45,23 @@ var (
 
 // ReportType is the payload type of reports of a lane. A lane that is none has
 // a type that no signature carries.
-func ReportType(lane pb.Lane) string {
+func ReportType(lane pb.Lane) string { return byLane(lane, LiveReportType, ExerciseReportType) }
+
+// CopyType is the payload type of copies that the hub builds from a report of
+// a lane and signs.
+func CopyType(lane pb.Lane) string { return byLane(lane, LiveCopyType, ExerciseCopyType) }
+
+// SealedReportType is the payload type of sealed reports of a lane.
+func SealedReportType(lane pb.Lane) string {
+	return byLane(lane, LiveSealedReportType, ExerciseSealedReportType)
+}
+
+func byLane(lane pb.Lane, live, exercise string) string {
 	switch lane {
 	case pb.Lane_LANE_LIVE:
-		return LiveReportType
+		return live
 	case pb.Lane_LANE_EXERCISE:
-		return ExerciseReportType
+		return exercise
 	}
 	return ""
 }
@@ -94,7 +112,7 @@ func Only(env *pb.Envelope, payloadType string, key ed25519.PublicKey) (*pb.Enve
 }
 
 // KeyID names a key: the first 16 hexadecimal digits of its SHA-256.
-func KeyID(key ed25519.PublicKey) string {
+func KeyID(key []byte) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])
 }

@@ -64,7 +64,10 @@ func TestKeyIDIsTheStartOfTheKeysDigest(t *testing.T) {
 
 func TestOneTypeNeverPassesForAnother(t *testing.T) {
 	pub, key := newKey(t)
-	types := []string{LiveReportType, ExerciseReportType, SubmitReceiptType, DeliveryReceiptType}
+	types := []string{
+		LiveReportType, ExerciseReportType, LiveCopyType, ExerciseCopyType, LiveSealedReportType, ExerciseSealedReportType,
+		SubmitReceiptType, DeliveryReceiptType, KeyType, InstructionType, PolicyType,
+	}
 	for _, signed := range types {
 		for _, wanted := range append(types, "") {
 			env := Sign(key, signed, []byte("x"))
