@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
 )
@@ -52,6 +53,9 @@ type fakeNode struct {
 	decided   *pb.DecideStepRequest
 	explained *pb.NodeServiceExplainReportRequest
 	narrowed  *pb.NarrowReportRequest
+	keyed     *pb.SetPersonKeyRequest
+
+	keyFailure error // answers SetPersonKey only
 }
 
 // startNode runs a fake node in a folder with a short path: that of a Unix
@@ -213,6 +217,11 @@ func (n *fakeNode) GetProfile(context.Context, *pb.GetProfileRequest) (*pb.GetPr
 func (n *fakeNode) UpdateProfile(_ context.Context, req *pb.UpdateProfileRequest) (*pb.UpdateProfileResponse, error) {
 	n.profile = req.GetProfile()
 	return &pb.UpdateProfileResponse{Recorded: n.recorded}, n.failure
+}
+
+func (n *fakeNode) SetPersonKey(_ context.Context, req *pb.SetPersonKeyRequest) (*pb.SetPersonKeyResponse, error) {
+	n.keyed = req
+	return &pb.SetPersonKeyResponse{Fingerprint: seal.Fingerprint(req.GetPublicKey())}, n.keyFailure
 }
 
 func (n *fakeNode) ListPeers(context.Context, *pb.ListPeersRequest) (*pb.ListPeersResponse, error) {

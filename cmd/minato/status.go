@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +34,7 @@ func (a *app) statusCommand() *cobra.Command {
 				}
 			}
 			for _, alarm := range s.GetKeyAlarms() {
-				if err := a.sayText(textf("⚠ 鍵の警告: %s", "⚠ KEY ALARM: %s", plain(alarm))); err != nil {
+				if err := a.sayText(textf("⚠ 鍵の警告: %s", "⚠ KEY ALARM: %s", plain(bothIn(alarm, a.lang)))); err != nil {
 					return err
 				}
 			}
@@ -52,6 +53,16 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.warn(s)
 		})
 	})
+}
+
+// bothIn is the part in one language of a line that says it in both, Japanese
+// first.
+func bothIn(line string, l language) string {
+	ja, en, both := strings.Cut(line, " / ")
+	if both && l == english {
+		return en
+	}
+	return ja
 }
 
 // warn says what needs a person soon. Another key in the directory than ours
