@@ -31,13 +31,14 @@ var layers = map[string][]string{
 	"internal/stix":     {"tlp", "proto/minato/v1"},
 	"internal/seal":     {"tlp", "proto/minato/v1"},
 	"internal/check":    {"tlp", "proto/minato/v1", "internal/rpc"},
+	"anonymizer":        {"tlp", "internal/stix", "proto/minato/v1"},
 	"internal/ca":       {"tlp", "proto/minato/v1"},
 	"internal/journal":  {"tlp", "proto/minato/v1"},
 	"internal/rpc":      {"tlp", "proto/minato/v1", "internal/ca", "internal/seal"},
-	"hub":               {"tlp", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix"},
-	"node":              {"tlp", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/rpc", "internal/seal", "internal/stix"},
-	"internal/porttest": {"tlp", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "hub", "node"},
-	"cmd/minato":        {"tlp", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "internal/porttest", "hub", "node"},
+	"hub":               {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix"},
+	"node":              {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/rpc", "internal/seal", "internal/stix"},
+	"internal/porttest": {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "hub", "node"},
+	"cmd/minato":        {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "internal/porttest", "hub", "node"},
 	"deploy":            {},
 	"docs":              {},
 	".":                 {},
@@ -45,7 +46,7 @@ var layers = map[string][]string{
 
 // pureCore are the files that decide. They take time, keys and randomness as
 // arguments, so the same decision can be worked out again at any time.
-var pureCore = []string{"tlp/*.go", "hub/check.go", "hub/plan.go"}
+var pureCore = []string{"tlp/*.go", "anonymizer/*.go", "internal/check/*.go", "hub/plan.go", "hub/onward.go"}
 
 // impure are the packages that a file of the pure core must not import.
 var impure = []string{"crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec"}

@@ -2,10 +2,8 @@ package hub
 
 import (
 	"context"
-	"fmt"
 
 	"minato.example/internal/journal"
-	pb "minato.example/proto/minato/v1"
 )
 
 // deliver carries out the plans of one lane: one ordered reader of the journal
@@ -17,10 +15,6 @@ func (h *Hub) deliver(ctx context.Context, l *lane) error {
 	after := l.routed
 	l.mu.Unlock()
 	return h.journal.Read(ctx, l.reports, after, func(r journal.Record) error {
-		a, err := accepted(r)
-		if err != nil {
-			return err
-		}
 		// Nobody is told what a power cut could still take back.
 		advance(&l.appended, r.Seq)
 		if l.durable.Load() < r.Seq {
@@ -28,37 +22,35 @@ func (h *Hub) deliver(ctx context.Context, l *lane) error {
 				return err
 			}
 		}
-		l.index.add(r.Seq, a)
-		l.parts.refer(a)
-		l.route(r.Seq, a)
+		if err := l.learn(r); err != nil {
+			return err
+		}
+		grants, err := h.granting(ctx, l, r)
+		if err != nil {
+			return err
+		}
+		l.route(r.Seq, grants)
 		return nil
 	})
 }
 
 // route offers one record to the attached sessions of its recipients.
-func (l *lane) route(position uint64, a *pb.ReportAccepted) {
+func (l *lane) route(position uint64, grants func(member string) *grant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.routed = position
 	for s := range l.attached {
-		c := copyFor(a.GetPlan(), s.node.member)
-		if c == nil {
+		g := grants(s.node.member)
+		if g == nil {
 			continue
 		}
 		select {
-		case s.queue <- routed{position, a, c}:
+		case s.queue <- g:
 		default:
 			delete(l.attached, s)
 			close(s.queue)
 		}
 	}
-}
-
-// routed is one record on its way to one session.
-type routed struct {
-	position uint64
-	accepted *pb.ReportAccepted
-	copy     *pb.Copy
 }
 
 // attach lets deliver feed the session from position on, or says that the
@@ -69,7 +61,7 @@ func (l *lane) attach(s *session, position uint64) bool {
 	if position < l.routed {
 		return false
 	}
-	s.queue = make(chan routed, queueLength)
+	s.queue = make(chan *grant, queueLength)
 	l.attached[s] = true
 	return true
 }
@@ -86,24 +78,4 @@ func (l *lane) detach(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.attached, s)
-}
-
-// copyFor is what the plan gives a member; nil when it gives nothing. Every
-// way out of the hub asks here.
-func copyFor(p *pb.Plan, member string) *pb.Copy {
-	for _, c := range p.GetCopies() {
-		if c.GetMember() == member {
-			return c
-		}
-	}
-	return nil
-}
-
-// read reads one accepted report from the journal.
-func (h *Hub) read(ctx context.Context, l *lane, position uint64) (*pb.ReportAccepted, error) {
-	r, err := h.journal.Get(ctx, l.reports, position)
-	if err != nil {
-		return nil, fmt.Errorf("read report at %d: %w", position, err)
-	}
-	return accepted(r)
 }

@@ -28,11 +28,11 @@ import (
 func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.DirectoryChange, error)) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	dir, err := h.fold(ctx, h.directory())
+	dir, err := h.fold(ctx, h.dir.Load())
 	if err != nil {
 		return unavailable("read changes of the directory", err)
 	}
-	if dir != h.directory() {
+	if dir != h.dir.Load() {
 		// A change that was appended while its caller heard of a failure: it
 		// counts, and without it no later one could be appended.
 		if err := h.writes.Durable(ctx); err != nil {
@@ -40,11 +40,12 @@ func (h *Hub) change(ctx context.Context, decide func(*directory) (*pb.Directory
 		}
 		h.dir.Store(dir)
 	}
-	c, err := decide(dir)
+	now := time.Now()
+	c, err := decide(dir.at(now))
 	if c == nil || err != nil {
 		return err
 	}
-	c.ChangeTime = timestamppb.Now()
+	c.ChangeTime = timestamppb.New(now)
 	data, err := proto.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode change: %w", err)
@@ -85,7 +86,12 @@ func (h *Hub) fold(ctx context.Context, dir *directory) (*directory, error) {
 	if err != nil || last == dir.revision {
 		return dir, err
 	}
-	err = h.journal.ReadTo(ctx, journal.Directory, dir.revision, last, func(r journal.Record) error {
+	return h.foldTo(ctx, dir, last)
+}
+
+// foldTo applies the changes beyond dir up to a revision.
+func (h *Hub) foldTo(ctx context.Context, dir *directory, last uint64) (*directory, error) {
+	err := h.journal.ReadTo(ctx, journal.Directory, dir.revision, last, func(r journal.Record) (err error) {
 		c := new(pb.DirectoryChange)
 		if err := proto.Unmarshal(r.Data, c); err != nil {
 			return fmt.Errorf("directory revision %d: %w", r.Seq, err)
@@ -231,6 +237,9 @@ func (h *Hub) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinResponse, 
 		return nil, err
 	}
 	h.log.InfoContext(ctx, "node joined", "member", node.member, "node", node.number)
+	if err := h.backlog(ctx, node.member); err != nil {
+		h.log.WarnContext(ctx, "backlog not complete, tried again at the next start", "member", node.member, "err", err)
+	}
 	return &pb.JoinResponse{
 		Certificate: cert, CaCertificate: h.ca.Certificate().Raw, HubKey: h.key.Public().(ed25519.PublicKey), PortId: h.config.Port,
 		Member: h.directory().members[node.member], Node: node.number, NatsAddress: h.natsAddress(),

@@ -49,9 +49,12 @@ type Hub struct {
 	lanes   map[pb.Lane]*lane
 	locks   keyLocks
 
-	profiles allowances // how often members change theirs
-	changing sync.Mutex // one change of the directory at a time
-	dir      atomic.Pointer[directory]
+	policyKey ed25519.PublicKey // verifies the port's policy
+
+	profiles allowances                // how often members change theirs
+	keys     allowances                // how often members publish one
+	changing sync.Mutex                // one change of the directory at a time
+	dir      atomic.Pointer[directory] // as the journal has it; read it through directory()
 	cert     atomic.Pointer[tls.Certificate]
 
 	fanout  *fanout         // nil without a NATS listener
@@ -82,6 +85,9 @@ var access = map[string]rpc.Access{
 	pb.HubService_UploadPart_FullMethodName:        rpc.Members,
 	pb.HubService_SubmitReport_FullMethodName:      rpc.Members,
 	pb.HubService_PlanReport_FullMethodName:        rpc.Members,
+	pb.HubService_ExplainReport_FullMethodName:     rpc.Members,
+	pb.HubService_InstructReport_FullMethodName:    rpc.Members,
+	pb.HubService_SetKey_FullMethodName:            rpc.Members,
 	pb.HubService_OpenSession_FullMethodName:       rpc.Members,
 	pb.HubService_WatchDeliveries_FullMethodName:   rpc.Members,
 	pb.HubService_DownloadPart_FullMethodName:      rpc.Members,
@@ -127,6 +133,9 @@ func (h *Hub) openDir() (err error) {
 		return fmt.Errorf("keys/hub.key has %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
 	h.key = ed25519.NewKeyFromSeed(seed)
+	if h.policyKey, err = readPolicyKey(filepath.Join(dir, "keys")); err != nil {
+		return err
+	}
 	return h.renewOwn(time.Now())
 }
 
@@ -203,6 +212,14 @@ func (h *Hub) Run(ctx context.Context) error {
 		h.group.Go(func() error { return h.record(h.serving, l) })
 	}
 	h.group.Go(func() error { return h.sweepParts(h.serving) })
+	h.group.Go(func() error {
+		for _, m := range h.world().active {
+			if err := h.backlog(h.serving, m.GetId()); err != nil {
+				h.log.WarnContext(h.serving, "backlog not complete", "member", m.GetId(), "err", err)
+			}
+		}
+		return nil
+	})
 	h.group.Go(func() error { return h.watch(h.serving) })
 	h.group.Go(func() error { return server.Serve(listener) })
 	h.group.Go(func() error { return admin.Serve(socket) })
@@ -307,7 +324,14 @@ func (h *Hub) Close() error {
 	return h.journal.Close()
 }
 
-func (h *Hub) directory() *directory { return h.dir.Load() }
+// directory is who is at the port now; nil before it has been read.
+func (h *Hub) directory() *directory {
+	d := h.dir.Load()
+	if d == nil {
+		return nil
+	}
+	return d.at(time.Now())
+}
 
 // canListen finds out why the server beneath could not, whose words are not for
 // people. It is not asked first: a second hub in one directory must hear of

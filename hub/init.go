@@ -62,6 +62,9 @@ func Init(ctx context.Context, o InitOptions) error {
 			return err
 		}
 	}
+	if err := writePolicyKey(filepath.Join(dir, "keys")); err != nil {
+		return err
+	}
 	jc, err := journalConfig(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

@@ -1,11 +1,14 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -66,9 +69,28 @@ func advance(p *atomic.Uint64, to uint64) {
 
 // entry is what the index keeps of an accepted report.
 type entry struct {
-	position uint64
-	source   string
-	digest   [sha256.Size]byte
+	position   uint64
+	source     string
+	caseID     string
+	digest     [sha256.Size]byte
+	label      pb.TlpLabel // in force now: that of the last report that relabels it
+	accepted   int64       // Unix seconds
+	holders    memberSet   // who has a copy
+	extensions []uint64    // positions of the records that added copies
+}
+
+// memberSet is a set of members as bits, by their number in the index: a
+// report may have a thousand holders, and an index a million reports.
+type memberSet []uint64
+
+func (s memberSet) has(n int) bool { return n/64 < len(s) && s[n/64]&(1<<(n%64)) != 0 }
+
+func (s memberSet) with(n int) memberSet {
+	for len(s) <= n/64 {
+		s = append(s, 0)
+	}
+	s[n/64] |= 1 << (n % 64)
+	return s
 }
 
 // caseState is the last accepted report of a case and who reports it.
@@ -83,21 +105,102 @@ type index struct {
 	reports  map[string]entry
 	requests map[string]string // member/request id -> report id
 	cases    map[string]caseState
+	numbers  map[string]int // member -> its bit
 }
 
 func newIndex() index {
-	return index{reports: map[string]entry{}, requests: map[string]string{}, cases: map[string]caseState{}}
+	return index{reports: map[string]entry{}, requests: map[string]string{}, cases: map[string]caseState{}, numbers: map[string]int{}}
 }
 
 // add takes an accepted report in; adding it again changes nothing.
 func (x *index) add(position uint64, a *pb.ReportAccepted) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.reports[a.GetReportId()] = entry{position: position, source: a.GetSource(), digest: [sha256.Size]byte(a.GetPayloadDigest())}
+	if _, known := x.reports[a.GetReportId()]; known {
+		return
+	}
+	e := entry{
+		position: position, source: a.GetSource(), caseID: a.GetCaseId(), digest: [sha256.Size]byte(a.GetPayloadDigest()),
+		label: a.GetPlan().GetHandling().GetTlp(), accepted: a.GetAcceptTime().GetSeconds(),
+	}
+	for _, c := range a.GetPlan().GetCopies() {
+		e.holders = e.holders.with(x.number(c.GetMember()))
+	}
+	x.reports[a.GetReportId()] = e
+	if old, ok := x.reports[a.GetOutline().GetRelabels()]; ok {
+		old.label = e.label
+		x.reports[a.GetOutline().GetRelabels()] = old
+	}
 	x.requests[a.GetSource()+"/"+a.GetRequestId()] = a.GetReportId()
 	if c := x.cases[a.GetCaseId()]; a.GetSequence() > c.sequence {
 		x.cases[a.GetCaseId()] = caseState{source: a.GetSource(), sequence: a.GetSequence()}
 	}
+}
+
+// extend takes further copies of a report in; doing it again changes nothing.
+func (x *index) extend(position uint64, e *pb.PlanExtended) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	of, known := x.reports[e.GetReportId()]
+	if !known || slices.Contains(of.extensions, position) {
+		return
+	}
+	of.extensions = append(slices.Clip(of.extensions), position)
+	of.holders = slices.Clone(of.holders)
+	for _, c := range e.GetPlan().GetCopies() {
+		of.holders = of.holders.with(x.number(c.GetMember()))
+	}
+	x.reports[e.GetReportId()] = of
+}
+
+// number is the bit of a member. The caller holds mu.
+func (x *index) number(member string) int {
+	n, ok := x.numbers[member]
+	if !ok {
+		n = len(x.numbers)
+		x.numbers[member] = n
+	}
+	return n
+}
+
+// holds reports whether a member has a copy.
+func (x *index) holds(e entry, member string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n, ok := x.numbers[member]
+	return ok && e.holders.has(n)
+}
+
+// holders is every member that has a copy.
+func (x *index) holders(e entry) (all []string) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for member, n := range x.numbers {
+		if e.holders.has(n) {
+			all = append(all, member)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// since is the reports with one of the labels that were accepted at or after
+// an instant, oldest first.
+func (x *index) since(after time.Time, labels ...pb.TlpLabel) (ids []string) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for id, e := range x.reports {
+		if e.accepted >= after.Unix() && slices.Contains(labels, e.label) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(x.reports[a].position, x.reports[b].position) })
+	return ids
+}
+
+func (x *index) sourceOf(id string) string {
+	e, _ := x.report(id)
+	return e.source
 }
 
 func (x *index) report(id string) (entry, bool) {
@@ -122,16 +225,36 @@ func (x *index) caseOf(id string) (caseState, bool) {
 	return c, ok
 }
 
-// accepted decodes one record of the reports stream.
-func accepted(r journal.Record) (*pb.ReportAccepted, error) {
-	a := new(pb.ReportAccepted)
-	if err := proto.Unmarshal(r.Data, a); err != nil {
-		return nil, fmt.Errorf("journal position %d: %w", r.Seq, err)
+// decoded is one record of the reports stream: an accepted report, or further
+// copies of one.
+func decoded(r journal.Record) (*pb.ReportAccepted, *pb.PlanExtended, error) {
+	record := new(pb.ReportRecord)
+	if err := proto.Unmarshal(r.Data, record); err != nil {
+		return nil, nil, fmt.Errorf("journal position %d: %w", r.Seq, err)
 	}
-	if len(a.GetPayloadDigest()) != sha256.Size {
-		return nil, fmt.Errorf("journal position %d: no payload digest", r.Seq)
+	switch {
+	case record.GetExtended() != nil:
+		return nil, record.GetExtended(), nil
+	case len(record.GetAccepted().GetPayloadDigest()) != sha256.Size:
+		return nil, nil, fmt.Errorf("journal position %d: no payload digest", r.Seq)
 	}
-	return a, nil
+	return record.GetAccepted(), nil, nil
+}
+
+// learn takes one record of the journal into the index.
+func (l *lane) learn(r journal.Record) error {
+	a, x, err := decoded(r)
+	if err != nil {
+		return err
+	}
+	if x != nil {
+		l.index.extend(r.Seq, x)
+		l.parts.extend(l.index.sourceOf(x.GetReportId()), x)
+		return nil
+	}
+	l.index.add(r.Seq, a)
+	l.parts.refer(a)
+	return nil
 }
 
 // rebuild fills the index from the journal and loads what parts are stored.
@@ -142,13 +265,7 @@ func (h *Hub) rebuild(ctx context.Context, l *lane) error {
 	}
 	if last > 0 {
 		err = h.journal.ReadTo(ctx, l.reports, 0, last, func(r journal.Record) error {
-			a, err := accepted(r)
-			if err != nil {
-				return err
-			}
-			l.index.add(r.Seq, a)
-			l.parts.refer(a)
-			return nil
+			return l.learn(r)
 		})
 		if err != nil {
 			return err

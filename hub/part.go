@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,6 +86,15 @@ func (s *partShelf) refer(a *pb.ReportAccepted) {
 	defer s.mu.Unlock()
 	for _, p := range a.GetParts() {
 		s.named[partID(a.GetSource(), p.GetDigest())]++
+	}
+}
+
+// extend notes the parts that further copies of a report brought.
+func (s *partShelf) extend(source string, x *pb.PlanExtended) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range x.GetParts() {
+		s.named[partID(source, p.GetDigest())]++
 	}
 }
 
@@ -324,15 +334,12 @@ func (h *Hub) DownloadPart(req *pb.DownloadPartRequest, stream pb.HubService_Dow
 	if err != nil {
 		return err
 	}
-	l, a, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, g, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return err
 	}
-	named := false
-	for _, p := range a.GetParts() {
-		named = named || bytes.Equal(p.GetDigest(), req.GetDigest())
-	}
-	if !named {
+	own := g == nil && slices.ContainsFunc(a.GetParts(), func(p *pb.Part) bool { return bytes.Equal(p.GetDigest(), req.GetDigest()) })
+	if !own && !g.part(req.GetDigest()) {
 		return notFound()
 	}
 	in, err := h.journal.OpenPart(ctx, journal.Lane(l.kind), partID(a.GetSource(), req.GetDigest()))

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,30 +17,6 @@ import (
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
 )
-
-// What a member asks about reports goes through visible: a report that the
-// plan does not give to the caller is not found, as one that never was.
-
-// visible is a report that the caller reported or that its plan gives to the
-// caller.
-func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender) (*lane, *pb.ReportAccepted, error) {
-	l, err := h.lane(kind)
-	if err != nil {
-		return nil, nil, err
-	}
-	e, ok := l.index.report(id)
-	if !ok {
-		return nil, nil, notFound()
-	}
-	a, err := h.read(ctx, l, e.position)
-	if err != nil {
-		return nil, nil, err
-	}
-	if a.GetSource() != from.id.member && copyFor(a.GetPlan(), from.id.member) == nil {
-		return nil, nil, notFound()
-	}
-	return l, a, nil
-}
 
 func notFound() error {
 	return rpc.Refuse(codes.NotFound, "NOT_FOUND", "report_id",
@@ -67,11 +44,11 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 		return nil, refusal([]rpc.Violation{violation("receipt", "RECEIPT_INVALID",
 			"受領の記録が正しくありません (署名または内容)。", "The receipt is not valid (signature or content).")})
 	}
-	l, a, err := h.visible(ctx, r.GetLane(), r.GetReportId(), from)
+	l, _, g, err := h.visible(ctx, r.GetLane(), r.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if copyFor(a.GetPlan(), from.id.member) == nil || string(a.GetPayloadDigest()) != string(r.GetPayloadDigest()) {
+	if g == nil || !bytes.Equal(g.digest(), r.GetPayloadDigest()) {
 		return nil, notFound()
 	}
 	if err := h.roomForReaction(ctx, l, r.GetReportId(), from.id); err != nil {
@@ -118,16 +95,23 @@ func (h *Hub) ListReceipts(ctx context.Context, req *pb.ListReceiptsRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	l, a, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, g, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if a.GetSource() != from.id.member {
+	if g != nil {
 		return nil, notFound()
+	}
+	copies, err := h.copiesOf(ctx, l, a)
+	if err != nil {
+		return nil, err
 	}
 	states := map[string]*pb.CopyState{}
 	resp := &pb.ListReceiptsResponse{}
-	for _, c := range a.GetPlan().GetCopies() {
+	for _, c := range copies {
+		if states[c.GetMember()] != nil {
+			continue // another person of the same member, later
+		}
 		states[c.GetMember()] = &pb.CopyState{Copy: c}
 		resp.Copies = append(resp.Copies, states[c.GetMember()])
 	}
@@ -145,6 +129,20 @@ func (h *Hub) ListReceipts(ctx context.Context, req *pb.ListReceiptsRequest) (*p
 		return nil, fmt.Errorf("read receipts: %w", err)
 	}
 	return resp, nil
+}
+
+// copiesOf is every copy of a report: those of its plan and those added later.
+func (h *Hub) copiesOf(ctx context.Context, l *lane, a *pb.ReportAccepted) ([]*pb.Copy, error) {
+	copies := slices.Clone(a.GetPlan().GetCopies())
+	e, _ := l.index.report(a.GetReportId())
+	for _, position := range e.extensions {
+		_, x, err := h.recordAt(ctx, l, position)
+		if err != nil {
+			return nil, err
+		}
+		copies = append(copies, x.GetPlan().GetCopies()...)
+	}
+	return copies, nil
 }
 
 // tell adds one recorded step to the state of a copy: the first time for what
@@ -169,16 +167,32 @@ func tell(s *pb.CopyState, r *pb.ReceiptRecord) {
 }
 
 // ListMembers reads the directory. Invited and revoked members are left out:
-// nobody can address them.
+// nobody can address them. Of others a member sees what it needs to address
+// them; whom they serve and what binds them is theirs.
 func (h *Hub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (*pb.ListMembersResponse, error) {
-	if _, err := h.sender(ctx); err != nil {
+	from, err := h.sender(ctx)
+	if err != nil {
 		return nil, err
 	}
 	dir := h.directory()
 	// Left out before the pages are cut: a page's token is a member's id.
 	members := slices.DeleteFunc(dir.sorted(), func(m *pb.Member) bool { return m.GetState() != pb.MemberState_MEMBER_STATE_ACTIVE })
+	for i, m := range members {
+		if m.GetId() != from.id.member {
+			members[i] = public(m)
+		}
+	}
 	page, next := pageOf(members, req.GetPageSize(), req.GetPageToken())
 	return &pb.ListMembersResponse{Members: page, NextPageToken: next, Revision: dir.revision}, nil
+}
+
+// public is what others see of a member. It is built field by field, so that a
+// field to come is hidden until it is listed here.
+func public(m *pb.Member) *pb.Member {
+	return &pb.Member{
+		Id: m.GetId(), Name: m.GetName(), Role: m.GetRole(), Communities: m.GetCommunities(), State: m.GetState(),
+		Nodes: m.GetNodes(), Profile: m.GetProfile(), Jurisdictions: m.GetJurisdictions(), Keys: m.GetKeys(),
+	}
 }
 
 // pageOf is the page of members after the token, which is the last id of the

@@ -49,7 +49,7 @@ type session struct {
 	pipe   pipe
 	cancel context.CancelCauseFunc
 
-	queue    chan routed       // filled by deliver while attached
+	queue    chan *grant       // filled by deliver while attached
 	receipts chan *pb.Envelope // signed receipts of the node
 
 	position    uint64 // everything of the journal up to here has been sent
@@ -186,7 +186,7 @@ func (h *Hub) catchUp(ctx context.Context, s *session, beat <-chan time.Time) er
 		return nil
 	}
 	err := h.journal.ReadTo(ctx, s.lane.reports, s.position, target, func(r journal.Record) error {
-		a, err := accepted(r)
+		grants, err := h.granting(ctx, s.lane, r)
 		if err != nil {
 			return err
 		}
@@ -194,8 +194,8 @@ func (h *Hub) catchUp(ctx context.Context, s *session, beat <-chan time.Time) er
 		if err := h.awaitWindow(ctx, s, beat); err != nil {
 			return err
 		}
-		if c := copyFor(a.GetPlan(), s.node.member); c != nil {
-			return h.send(ctx, s, routed{r.Seq, a, c})
+		if g := grants(s.node.member); g != nil {
+			return h.send(ctx, s, g)
 		}
 		return nil
 	})
@@ -257,27 +257,32 @@ func (h *Hub) follow(ctx context.Context, s *session, beat <-chan time.Time) err
 }
 
 // send hands one copy to the node. Standing is checked again for every
-// delivery, since an open connection outlives a revocation.
-func (h *Hub) send(ctx context.Context, s *session, r routed) error {
+// delivery, since an open connection outlives a revocation; what has expired
+// meanwhile does not leave any more.
+func (h *Hub) send(ctx context.Context, s *session, g *grant) error {
 	if _, ok := h.directory().signingKey(s.node); !ok {
 		return errRevoked
 	}
-	s.sequence++
-	err := s.pipe.Send(ctx, &pb.SessionMessage{Message: &pb.SessionMessage_Delivery{Delivery: &pb.Delivery{
-		DeliverySequence: s.sequence, Lane: s.lane.kind, ReportId: r.accepted.GetReportId(), Envelope: r.accepted.GetEnvelope(),
-		Source: r.accepted.GetSource(), SourceName: r.accepted.GetSourceName(), AcceptTime: r.accepted.GetAcceptTime(), Copy: r.copy, SourceKey: r.accepted.GetSourceKey(),
-	}}})
+	if g.expired(time.Now()) {
+		s.position = g.position
+		return nil
+	}
+	d, err := g.delivery(s.sequence + 1)
 	if err != nil {
+		return err
+	}
+	s.sequence++
+	if err := s.pipe.Send(ctx, &pb.SessionMessage{Message: &pb.SessionMessage_Delivery{Delivery: d}}); err != nil {
 		return fmt.Errorf("send delivery: %w", err)
 	}
-	s.position = r.position
+	size := len(d.GetEnvelope().GetPayload())
+	s.position = g.position
 	s.outstanding = append(s.outstanding, &sent{
-		position: r.position, sequence: s.sequence, report: r.accepted.GetReportId(), digest: r.accepted.GetPayloadDigest(), time: time.Now(),
-		size: len(r.accepted.GetEnvelope().GetPayload()),
+		position: g.position, sequence: s.sequence, report: g.report(), digest: g.digest(), time: time.Now(), size: size,
 	})
-	s.unconfirmed += len(r.accepted.GetEnvelope().GetPayload())
+	s.unconfirmed += size
 	return h.enqueue(ctx, s.lane, receiptJob{record: &pb.ReceiptRecord{
-		ReportId: r.accepted.GetReportId(), Member: s.node.member, Node: s.node.number,
+		ReportId: g.report(), Member: s.node.member, Node: s.node.number,
 		State: pb.ReceiptState_RECEIPT_STATE_SENT, RecordTime: timestamppb.Now(),
 	}, suffix: "sent"})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -32,7 +33,7 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := h.locks.lock(ctx, "request/"+from.id.member+"/"+req.GetRequestId(), "report/"+s.report.GetReportId(), "case/"+s.report.GetCaseId())
+	unlock, err := h.locks.lock(ctx, "request/"+from.id.member+"/"+req.GetRequestId(), "report/"+s.outline.GetReportId(), "case/"+s.outline.GetCaseId())
 	if err != nil {
 		return nil, err
 	}
@@ -43,30 +44,25 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	if err := h.continues(s, from); err != nil {
 		return nil, err
 	}
-	dir := h.directory()
-	if _, ok := dir.signingKey(from.id); !ok {
+	w := h.world()
+	if _, ok := w.dir.signingKey(from.id); !ok {
 		return nil, notEnrolled() // revoked since the call began
 	}
-	decided, bad := plan(s.report, from.id.member, dir)
-	if len(bad) > 0 {
-		return nil, refusal(bad)
-	}
-	release, err := s.lane.parts.claim(from.id.member, s.report.Parts())
+	release, err := s.lane.parts.claim(from.id.member, s.parts())
 	if err != nil {
 		return nil, err
 	}
-	a := &pb.ReportAccepted{
-		Lane: s.lane.kind, ReportId: s.report.GetReportId(), CaseId: s.report.GetCaseId(), Sequence: s.report.GetSequence(),
-		Source: from.id.member, SourceName: from.name, SourceNode: from.id.number, RequestId: req.GetRequestId(),
-		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: s.envelope, Parts: s.report.Parts(), Plan: decided,
-		AcceptTime: timestamppb.New(time.Now()),
+	a, err := h.accept(ctx, s, from, req.GetRequestId(), w)
+	if err != nil {
+		release()
+		return nil, err
 	}
 	position, err := h.append(ctx, s.lane, a)
 	var exists *journal.ExistsError
 	if errors.As(err, &exists) {
 		// An append whose answer was lost, or another hub process.
 		release()
-		if err := h.learn(ctx, s.lane, s.report.GetReportId()); err != nil {
+		if err := h.learn(ctx, s.lane, s.outline.GetReportId()); err != nil {
 			return nil, err
 		}
 		first, err := h.earlier(ctx, s, from, req.GetRequestId())
@@ -90,12 +86,106 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	return h.answer(ctx, s.lane, a, nil)
 }
 
+// accept decides who gets which copy and is the record to be: everything that
+// SubmitReport promises and that delivery will carry out.
+func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request string, w world) (*pb.ReportAccepted, error) {
+	parents, err := h.parents(ctx, s.outline, from)
+	if err != nil {
+		return nil, err
+	}
+	told, bad := h.relabelled(s.lane, s.outline, from)
+	decided, more := plan(s.outline, from.id.member, parents, w)
+	if bad = append(bad, more...); len(bad) > 0 {
+		return nil, refusal(bad)
+	}
+	var out composed
+	if s.sealed != nil {
+		if err := checkSeal(s.sealed, decided, w); err != nil {
+			return nil, err
+		}
+		out, err = h.composeSealed(s.lane, decided, s.digest[:], s.sealed)
+	} else {
+		out, bad, err = h.compose(s.lane, decided, content{
+			report: s.report, digest: s.digest[:], names: w.namesOf(from.id.member), bundle: h.bundleOf(ctx, s.lane, from.id.member, s.report),
+		})
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(bad) > 0:
+		return nil, refusal(bad)
+	}
+	if err := h.keep(ctx, s.lane, from.id.member, out.made); err != nil {
+		return nil, err
+	}
+	return &pb.ReportAccepted{
+		Lane: s.lane.kind, ReportId: s.outline.GetReportId(), CaseId: s.outline.GetCaseId(), Sequence: s.outline.GetSequence(),
+		Source: from.id.member, SourceName: from.name, SourceNode: from.id.number, RequestId: request,
+		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: s.envelope, Parts: append(s.parts(), out.parts()...), Plan: decided,
+		AcceptTime: timestamppb.New(w.now), Projections: out.projections, Sealed: s.sealed != nil, Outline: s.outline,
+		RelabelledHolders: slices.DeleteFunc(told, func(m string) bool { return copyFor(decided, m) != nil }),
+	}, nil
+}
+
+// parents is the handling of the reports that one derives from. One that the
+// source may not see is refused as one that never was.
+func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*pb.Handling, err error) {
+	for i, id := range o.GetDerivedFrom() {
+		l, a, _, err := h.visible(ctx, o.GetLane(), id, from)
+		if r, ok := rpc.RefusalOf(err); ok && r.Code == codes.NotFound {
+			return nil, refusal([]rpc.Violation{violation(fmt.Sprintf("derived_from[%d]", i), "DERIVED_FROM_UNKNOWN",
+				fmt.Sprintf("引用元 %.8s という報告は見つかりません。ID を確かめてください: minato inbox", id),
+				fmt.Sprintf("There is no report %.8s to derive from. Check the id: minato inbox", id))})
+		}
+		if err != nil {
+			return nil, err
+		}
+		handling := proto.CloneOf(a.GetPlan().GetHandling())
+		e, _ := l.index.report(id)
+		handling.Tlp = e.label // its source may have changed it since
+		all = append(all, handling)
+	}
+	return all, nil
+}
+
+// relabelled is who holds the report whose label this one changes. Only the
+// source of a report relabels it (FIRST TLP 2.0: wider sharing needs the
+// source's permission), by a report of its own in the same case.
+func (h *Hub) relabelled(l *lane, o *pb.Outline, from *sender) (holders []string, bad []rpc.Violation) {
+	if o.GetRelabels() == "" {
+		return nil, nil
+	}
+	e, ok := l.index.report(o.GetRelabels())
+	if !ok || e.source != from.id.member || e.caseID != o.GetCaseId() {
+		return nil, []rpc.Violation{violation("relabels", "RELABELS_UNKNOWN",
+			"表示を変える報告が、この事案の自組織の報告に見つかりません。", "The report to relabel is not one of yours in this case.")}
+	}
+	return l.index.holders(e), nil
+}
+
 // submission is an opened envelope.
 type submission struct {
 	lane     *lane
-	report   *pb.Report
-	envelope *pb.Envelope // nothing but what was verified
+	outline  *pb.Outline
+	report   *pb.Report       // nil when it is sealed
+	sealed   *pb.SealedReport // nil when it is not
+	envelope *pb.Envelope     // nothing but what was verified
 	digest   [sha256.Size]byte
+}
+
+// parts is everything that was uploaded for it.
+func (s *submission) parts() []*pb.Part {
+	if s.sealed == nil {
+		return s.report.Parts()
+	}
+	return sealedParts(s.sealed.GetVariants())
+}
+
+func sealedParts(variants []*pb.SealedVariant) (all []*pb.Part) {
+	for _, v := range variants {
+		all = append(append(all, v.GetContent()), v.GetParts()...)
+	}
+	return all
 }
 
 // open verifies the signature, parses the verified bytes and checks them.
@@ -104,38 +194,88 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 		return nil, refusal([]rpc.Violation{violation("request_id", "REQUEST_ID_INVALID",
 			"request_id は a-z, 0-9, ハイフンで1～64文字です。", "request_id must be 1 to 64 characters of a-z, 0-9 and hyphen.")})
 	}
-	var l *lane
-	for _, candidate := range h.lanes {
-		if candidate.payloadType == req.GetEnvelope().GetPayloadType() {
-			l = candidate
+	s, payloadType := &submission{}, req.GetEnvelope().GetPayloadType()
+	for _, l := range h.lanes {
+		switch payloadType {
+		case seal.ReportType(l.kind):
+			s.lane, s.report = l, new(pb.Report)
+		case seal.SealedReportType(l.kind):
+			s.lane, s.sealed = l, new(pb.SealedReport)
 		}
 	}
-	if l == nil {
+	if s.lane == nil {
 		return nil, refusal([]rpc.Violation{violation("envelope.payload_type", "PAYLOAD_TYPE_UNKNOWN",
 			fmt.Sprintf("payload_type は %s か %s です。", seal.LiveReportType, seal.ExerciseReportType),
 			fmt.Sprintf("payload_type must be %s or %s.", seal.LiveReportType, seal.ExerciseReportType))})
 	}
-	env, err := seal.Only(req.GetEnvelope(), l.payloadType, from.key)
-	if err != nil {
+	var err error
+	if s.envelope, err = seal.Only(req.GetEnvelope(), payloadType, from.key); err != nil {
 		return nil, refusal([]rpc.Violation{violation("envelope.signatures", "SIGNATURE_INVALID",
 			"署名が登録された鍵と一致しません。このノードの鍵を確かめてください。",
 			"The signature does not verify with the registered key of this node.")})
 	}
-	payload := env.GetPayload()
+	payload := s.envelope.GetPayload()
+	s.digest = sha256.Sum256(payload)
 	if int64(len(payload)) > h.limits.Report {
 		return nil, refusal([]rpc.Violation{violation("report", "REPORT_TOO_LARGE",
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --stix や --attach で添えてください。", len(payload), h.limits.Report),
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", len(payload), h.limits.Report))})
 	}
-	r := new(pb.Report)
-	if err := proto.Unmarshal(payload, r); err != nil {
-		return nil, refusal([]rpc.Violation{violation("envelope.payload", "PAYLOAD_MALFORMED",
-			"報告を読み取れません (壊れた protobuf)。", "The report cannot be read (malformed protobuf).")})
+	var bad []rpc.Violation
+	if s.sealed != nil {
+		err = proto.Unmarshal(payload, s.sealed)
+		s.outline = s.sealed.GetOutline()
+	} else {
+		err = proto.Unmarshal(payload, s.report)
+		s.outline = s.report.Outline()
 	}
-	if bad := check.Report(r, l.kind, h.limits); len(bad) > 0 {
+	switch {
+	case err != nil:
+		bad = append(bad, violation("envelope.payload", "PAYLOAD_MALFORMED",
+			"報告を読み取れません (壊れた protobuf)。", "The report cannot be read (malformed protobuf)."))
+	case s.sealed != nil:
+		bad = checkSealed(s.sealed, s.lane.kind, h.limits)
+	default:
+		bad = append(check.Report(s.report, s.lane.kind, h.limits), mustBeSealed(s.outline)...)
+	}
+	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	return &submission{lane: l, report: r, envelope: env, digest: sha256.Sum256(payload)}, nil
+	return s, nil
+}
+
+// mustBeSealed refuses in the clear what the hub must not read.
+func mustBeSealed(o *pb.Outline) []rpc.Violation {
+	if label := check.Label(o.GetTlp()); label.NeedsSeal() {
+		return []rpc.Violation{violation("tlp", "LABEL_NEEDS_SEAL",
+			fmt.Sprintf("%s の報告は、ハブが読めないように封をして送ります。ノードを更新してください。", label),
+			fmt.Sprintf("A report under %s is sealed, so that the hub cannot read it. Update the node.", label))}
+	}
+	return nil
+}
+
+// maxVariants bounds the forms of one sealed report: one for each flow.
+const maxVariants = 8
+
+// checkSealed finds what is wrong with a sealed report in itself.
+func checkSealed(s *pb.SealedReport, kind pb.Lane, max check.Limits) []rpc.Violation {
+	bad := check.Message("", s.ProtoReflect(), false)
+	if s.GetOutline() == nil {
+		return append(bad, check.Missing("outline"))
+	}
+	bad = append(bad, check.Outline(s.GetOutline(), kind)...)
+	if !check.Label(s.GetOutline().GetTlp()).NeedsSeal() {
+		bad = append(bad, violation("tlp", "SEALED_WITHOUT_NEED",
+			"封をして送るのは TLP:RED と TLP:AMBER+STRICT だけです。", "Only TLP:RED and TLP:AMBER+STRICT are sealed."))
+	}
+	if n := len(s.GetVariants()); n == 0 || n > maxVariants {
+		bad = append(bad, violation("variants", "VARIANTS_INVALID",
+			fmt.Sprintf("封をした内容は1から%d種類までです。", maxVariants), fmt.Sprintf("A sealed report has 1 to %d forms.", maxVariants)))
+	}
+	for i, p := range sealedParts(s.GetVariants()) {
+		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), p, max)...)
+	}
+	return append(bad, check.Parts(sealedParts(s.GetVariants()), max)...)
 }
 
 // earlier finds the report that was accepted under the same ids: the same
@@ -143,14 +283,14 @@ func (h *Hub) open(req *pb.SubmitReportRequest, from *sender) (*submission, erro
 func (h *Hub) earlier(ctx context.Context, s *submission, from *sender, request string) (*pb.ReportAccepted, error) {
 	for _, other := range h.lanes {
 		_, request := other.index.request(from.id.member, request)
-		_, report := other.index.report(s.report.GetReportId())
+		_, report := other.index.report(s.outline.GetReportId())
 		if other != s.lane && (request || report) {
 			return nil, idReused() // an id is one report for ever, drill or not
 		}
 	}
 	id, again := s.lane.index.request(from.id.member, request)
 	if !again {
-		id = s.report.GetReportId()
+		id = s.outline.GetReportId()
 	}
 	e, found := s.lane.index.report(id)
 	if !found {
@@ -174,11 +314,9 @@ func (h *Hub) learn(ctx context.Context, l *lane, report string) error {
 	if err != nil {
 		return unavailable("look up report", err)
 	}
-	a, err := accepted(r)
-	if err != nil {
+	if err := l.learn(r); err != nil {
 		return err
 	}
-	l.index.add(r.Seq, a)
 	advance(&l.appended, r.Seq)
 	return nil
 }
@@ -186,7 +324,7 @@ func (h *Hub) learn(ctx context.Context, l *lane, report string) error {
 // continues refuses a report that does not fit its case: only the member that
 // opened a case reports in it, and numbers go up.
 func (h *Hub) continues(s *submission, from *sender) error {
-	c, known := s.lane.index.caseOf(s.report.GetCaseId())
+	c, known := s.lane.index.caseOf(s.outline.GetCaseId())
 	if !known {
 		return nil
 	}
@@ -195,7 +333,7 @@ func (h *Hub) continues(s *submission, from *sender) error {
 			"この事案番号では報告できません。新しい事案として報告してください。",
 			"You cannot report under this case id. Report it as a new case.")})
 	}
-	if s.report.GetSequence() <= c.sequence {
+	if s.outline.GetSequence() <= c.sequence {
 		return refusal([]rpc.Violation{violation("sequence", "SEQUENCE_USED",
 			fmt.Sprintf("この事案は第%d報まで受け付けています。第%d報として送ってください。", c.sequence, c.sequence+1),
 			fmt.Sprintf("Report number %d of this case has been accepted. Send it as number %d.", c.sequence, c.sequence+1))})
@@ -204,7 +342,7 @@ func (h *Hub) continues(s *submission, from *sender) error {
 }
 
 func (h *Hub) append(ctx context.Context, l *lane, a *pb.ReportAccepted) (position uint64, err error) {
-	record, err := proto.Marshal(a)
+	record, err := proto.Marshal(&pb.ReportRecord{Record: &pb.ReportRecord_Accepted{Accepted: a}})
 	if err != nil {
 		return 0, fmt.Errorf("encode record: %w", err)
 	}
@@ -249,24 +387,69 @@ func (h *Hub) answer(ctx context.Context, l *lane, a *pb.ReportAccepted, err err
 }
 
 // PlanReport runs the check and the plan of SubmitReport and stores nothing.
+// What must be sealed is planned from its outline alone.
 func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.PlanReportResponse, error) {
 	from, err := h.sender(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r := req.GetReport()
-	if r == nil {
-		return nil, refusal([]rpc.Violation{check.Missing("report")})
+	r, o := req.GetReport(), req.GetOutline()
+	var bad []rpc.Violation
+	switch {
+	case r != nil:
+		o = r.Outline()
+		bad = append(check.Report(r, r.GetLane(), h.limits), mustBeSealed(o)...)
+	case o != nil:
+		bad = check.Outline(o, o.GetLane())
+	default:
+		bad = []rpc.Violation{check.Missing("report")}
 	}
-	if bad := check.Report(r, r.GetLane(), h.limits); len(bad) > 0 {
-		return nil, refusal(bad)
-	}
-	decided, bad := plan(r, from.id.member, h.directory())
 	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}
+	l, err := h.lane(o.GetLane())
+	if err != nil {
+		return nil, err
+	}
+	parents, err := h.parents(ctx, o, from)
+	if err != nil {
+		return nil, err
+	}
+	w := h.world()
+	_, bad = h.relabelled(l, o, from)
+	decided, more := plan(o, from.id.member, parents, w)
+	if bad = append(bad, more...); len(bad) > 0 {
+		return nil, refusal(bad)
+	}
+	if r != nil {
+		payload, err := proto.Marshal(r)
+		if err != nil {
+			return nil, fmt.Errorf("encode report: %w", err)
+		}
+		digest := sha256.Sum256(payload)
+		if b := r.GetAttackTechnical().GetStixBundle(); b != nil {
+			// What peers get of it can only be told from the bundle itself.
+			release, err := l.parts.claim(from.id.member, []*pb.Part{b})
+			if err != nil {
+				return nil, err
+			}
+			defer release()
+		}
+		_, bad, err := h.compose(l, decided, content{
+			report: r, digest: digest[:], names: w.namesOf(from.id.member), bundle: h.bundleOf(ctx, l, from.id.member, r),
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(bad) > 0 {
+			return nil, refusal(bad)
+		}
+	}
 	return &pb.PlanReportResponse{Plan: decided}, nil
 }
+
+// world is what decisions look at now.
+func (h *Hub) world() world { return worldAt(h.dir.Load(), time.Now()) }
 
 // sender is who calls: from the certificate, never from the request.
 type sender struct {

@@ -53,6 +53,10 @@ func (l Label) NeedsCommunity() bool { return l == Green }
 // NeedsRecipients reports whether a report under l must name its recipients.
 func (l Label) NeedsRecipients() bool { return l == Amber || l == AmberStrict || l == Red }
 
+// NeedsSeal reports whether a report under l is sealed to those who may open
+// it, so that the hub cannot read it.
+func (l Label) NeedsSeal() bool { return l == AmberStrict || l == Red }
+
 // NeedsPersons reports whether every recipient under l must be a person.
 func (l Label) NeedsPersons() bool { return l == Red }
 

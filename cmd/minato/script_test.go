@@ -65,6 +65,10 @@ import (
 //	                                 when its name ends in .txt
 //	keys KEY...                      each line of stdout is an object with these keys
 //	screen                           stdout fits a screen: 40 lines of 120 columns
+//	reds N MEMBER/PERSON TEXT        publish N reports under TLP:RED that hold the text
+//	memory NAME has|lacks TEXT       search the memory of a running process
+//	files NAME has|lacks TEXT        search every file in $P/NAME
+//	logged NAME has|lacks TEXT       search what a running process has printed
 //
 // $P is a short folder of the script's own that holds hub/ and each node; $HUB
 // and $NATS are its addresses.
@@ -78,6 +82,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"arrived": command((*world).arrived), "flood": command((*world).flood), "flooded": command((*world).flooded),
 	"let": command((*world).let), "edit": command((*world).edit), "random": command((*world).random),
 	"keys": command((*world).keys), "screen": command((*world).screen),
+	"reds": command((*world).reds), "memory": command((*world).memory), "files": command((*world).files), "logged": command((*world).logged),
 }
 
 // patience bounds every wait of a script.

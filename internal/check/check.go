@@ -32,8 +32,7 @@ type Limits struct {
 func Report(r *pb.Report, lane pb.Lane, max Limits) []rpc.Violation {
 	var bad []rpc.Violation
 	bad = append(bad, Message("", r.ProtoReflect(), true)...)
-	bad = append(bad, checkLabel(r)...)
-	bad = append(bad, checkCase(r, lane)...)
+	bad = append(bad, checkOutline(r.Outline(), lane)...)
 	bad = append(bad, checkReporter(r.GetReporter())...)
 	bad = append(bad, checkTimes(r)...)
 	bad = append(bad, checkFacts(r)...)
@@ -44,6 +43,33 @@ func Report(r *pb.Report, lane pb.Lane, max Limits) []rpc.Violation {
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Send long content with --stix or --attach.", size, max.Report)))
 	}
 	return bad
+}
+
+// Outline finds everything that is wrong with the readable part of a sealed
+// report.
+func Outline(o *pb.Outline, lane pb.Lane) []rpc.Violation {
+	bad := Message("outline", o.ProtoReflect(), false)
+	for _, f := range []struct {
+		field string
+		there bool
+	}{
+		{"outline.report_id", o.GetReportId() != ""}, {"outline.case_id", o.GetCaseId() != ""},
+		{"outline.sequence", o.GetSequence() != 0}, {"outline.stage", o.GetStage() != 0}, {"outline.lane", o.GetLane() != 0},
+		{"tlp", o.GetTlp() != 0}, {"outline.secrecy_regime", o.GetSecrecyRegime() != 0},
+		{"outline.create_time", o.GetCreateTime() != nil}, {"outline.retention_time", o.GetRetentionTime() != nil},
+	} {
+		if !f.there {
+			bad = append(bad, Missing(f.field))
+		}
+	}
+	return append(bad, checkOutline(o, lane)...)
+}
+
+// checkOutline holds what a report says about its handling.
+func checkOutline(o *pb.Outline, lane pb.Lane) (bad []rpc.Violation) {
+	bad = append(bad, checkLabel(o)...)
+	bad = append(bad, checkCase(o, lane)...)
+	return append(bad, checkHandling(o)...)
 }
 
 // Message walks a message's fields: unknown fields and enum values are
@@ -143,7 +169,9 @@ func textLimit(f protoreflect.FieldDescriptor) int {
 	case "Part.media_type":
 		return 100
 	case "LegalBasis.law_id", "LegalBasis.article", "LegalBasis.form_id",
-		"Report.report_id", "Report.case_id", "Report.community_id", "Recipient.member", "Recipient.person":
+		"Report.report_id", "Report.case_id", "Report.community_id", "Report.derived_from", "Report.relabels",
+		"OnwardPermission.by", "OnwardPermission.to",
+		"Outline.report_id", "Outline.case_id", "Outline.community_id", "Outline.derived_from", "Outline.relabels", "Recipient.member", "Recipient.person":
 		return 64
 	}
 	return 1000
@@ -154,7 +182,7 @@ func listLimit(f protoreflect.FieldDescriptor) int {
 	switch fieldName(f) {
 	case "AttackTechnical.indicators":
 		return 5000
-	case "Report.recipients":
+	case "Report.recipients", "Outline.recipients", "MemberSet.clients":
 		return 1000
 	case "Report.attack_timeline", "Report.response_timeline":
 		return 500
@@ -162,9 +190,9 @@ func listLimit(f protoreflect.FieldDescriptor) int {
 		return 200
 	case "Report.attachments":
 		return 64
-	case "Report.onward_permissions", "Report.parallel_notices":
+	case "Report.onward_permissions", "Outline.onward_permissions", "Report.parallel_notices", "Report.derived_from", "Outline.derived_from":
 		return 50
-	case "Reporter.contacts", "Desk.contacts", "Report.legal_basis", "Profile.desks":
+	case "Reporter.contacts", "Desk.contacts", "Report.legal_basis", "Outline.legal_basis", "Profile.desks":
 		return 20
 	}
 	return 100
@@ -175,38 +203,38 @@ func fieldName(f protoreflect.FieldDescriptor) string {
 	return string(f.Parent().Name()) + "." + string(f.Name())
 }
 
-// Label is a report's label; a number that is none permits nobody. A plain
-// conversion would cut it to eight bits and could make a label of it.
-func Label(r *pb.Report) tlp.Label {
-	if l := r.GetTlp(); l >= 0 && l <= pb.TlpLabel_TLP_LABEL_RED {
+// Label is a label of the contract; a number that is none permits nobody. A
+// plain conversion would cut it to eight bits and could make a label of it.
+func Label(l pb.TlpLabel) tlp.Label {
+	if l >= 0 && l <= pb.TlpLabel_TLP_LABEL_RED {
 		return tlp.Label(l)
 	}
 	return tlp.Unlabelled
 }
 
 // checkLabel holds the rules of FIRST TLP 2.0 that need no directory.
-func checkLabel(r *pb.Report) (bad []rpc.Violation) {
-	label := Label(r)
+func checkLabel(o *pb.Outline) (bad []rpc.Violation) {
+	label := Label(o.GetTlp())
 	if !label.Valid() {
 		return nil // a missing or unknown label has been found already
 	}
-	if label.NeedsCommunity() && r.GetCommunityId() == "" {
+	if label.NeedsCommunity() && o.GetCommunityId() == "" {
 		bad = append(bad, Violation("community_id", "GREEN_NEEDS_COMMUNITY",
 			"TLP:GREEN には共有範囲の指定が必要です (--community ID)。港全体なら港の ID を指定してください。",
 			"TLP:GREEN needs a community (--community ID). For the whole port give the port's id."))
 	}
-	if !label.NeedsCommunity() && r.GetCommunityId() != "" {
+	if !label.NeedsCommunity() && o.GetCommunityId() != "" {
 		bad = append(bad, Violation("community_id", "COMMUNITY_ONLY_FOR_GREEN",
 			fmt.Sprintf("共有範囲 (--community) は TLP:GREEN のときだけ指定できます。%s では宛先 (--to) を使ってください。", label),
 			fmt.Sprintf("A community (--community) goes with TLP:GREEN only. With %s use recipients (--to).", label)))
 	}
-	if label.NeedsRecipients() && len(r.GetRecipients()) == 0 {
+	if label.NeedsPersons() && len(o.GetRecipients()) == 0 {
 		bad = append(bad, Violation("recipients", "RECIPIENTS_MISSING",
 			fmt.Sprintf("%s には宛先の指定が必要です (--to 会員ID)。会員一覧: minato members", label),
 			fmt.Sprintf("%s needs recipients (--to MEMBER). See: minato members", label)))
 	}
 	seen := map[string]bool{}
-	for i, to := range r.GetRecipients() {
+	for i, to := range o.GetRecipients() {
 		field := fmt.Sprintf("recipients[%d]", i)
 		key := to.GetMember() + "/" + to.GetPerson()
 		switch {
@@ -231,34 +259,70 @@ func checkLabel(r *pb.Report) (bad []rpc.Violation) {
 }
 
 // checkCase holds what ids, stage, reason and route must agree on.
-func checkCase(r *pb.Report, lane pb.Lane) (bad []rpc.Violation) {
-	for _, f := range []struct{ field, id string }{{"report_id", r.GetReportId()}, {"case_id", r.GetCaseId()}} {
-		if raw, err := hex.DecodeString(f.id); f.id != "" && (err != nil || len(raw) != 16 || strings.ToLower(f.id) != f.id) {
-			bad = append(bad, Violation(f.field, "ID_INVALID",
-				"ID は小文字16進数32桁です。", "The id must be 32 lower-case hexadecimal digits."))
+func checkCase(o *pb.Outline, lane pb.Lane) (bad []rpc.Violation) {
+	for _, f := range []struct{ field, id string }{{"report_id", o.GetReportId()}, {"case_id", o.GetCaseId()}} {
+		if f.id != "" && !ID(f.id) {
+			bad = append(bad, idInvalid(f.field))
 		}
 	}
-	if r.GetLane() != pb.Lane_LANE_UNSPECIFIED && r.GetLane() != lane {
+	if o.GetLane() != pb.Lane_LANE_UNSPECIFIED && o.GetLane() != lane {
 		bad = append(bad, Violation("lane", "LANE_MISMATCH",
 			"訓練と実の区分が署名の種類と一致しません。", "Live or exercise does not agree with the signed payload type."))
 	}
-	first := r.GetStage() == pb.Stage_STAGE_PRELIMINARY
-	later := r.GetStage() == pb.Stage_STAGE_FOLLOW_UP || r.GetStage() == pb.Stage_STAGE_CORRECTION || r.GetStage() == pb.Stage_STAGE_WITHDRAWAL
-	if seq := r.GetSequence(); (first && seq > 1) || (later && seq == 1) {
+	first := o.GetStage() == pb.Stage_STAGE_PRELIMINARY
+	later := o.GetStage() == pb.Stage_STAGE_FOLLOW_UP || o.GetStage() == pb.Stage_STAGE_CORRECTION || o.GetStage() == pb.Stage_STAGE_WITHDRAWAL
+	if seq := o.GetSequence(); (first && seq > 1) || (later && seq == 1) {
 		bad = append(bad, Violation("stage", "STAGE_MISMATCH",
-			fmt.Sprintf("第%d報と報の区分 %s が合いません。第1報は PRELIMINARY、続報は FOLLOW_UP です。", seq, r.GetStage()),
-			fmt.Sprintf("Report number %d of a case cannot be %s. The first is PRELIMINARY, later ones FOLLOW_UP.", seq, r.GetStage())))
+			fmt.Sprintf("第%d報と報の区分 %s が合いません。第1報は PRELIMINARY、続報は FOLLOW_UP です。", seq, o.GetStage()),
+			fmt.Sprintf("Report number %d of a case cannot be %s. The first is PRELIMINARY, later ones FOLLOW_UP.", seq, o.GetStage())))
 	}
-	if r.GetReason() == pb.Reason_REASON_LEGAL_DUTY && len(r.GetLegalBasis()) == 0 {
+	if o.Says(pb.Fact_FACT_LEGAL_DUTY) && len(o.GetLegalBasis()) == 0 {
 		bad = append(bad, Violation("legal_basis", "LEGAL_BASIS_MISSING",
 			"法令による報告のときは根拠法令を示してください。", "A report made by legal duty must name the law."))
 	}
-	if route := r.GetRouteChoice(); route == pb.RouteChoice_ROUTE_CHOICE_SECRETARIAT_ANON || route == pb.RouteChoice_ROUTE_CHOICE_SECRETARIAT_NAMED {
+	if o.Says(pb.Fact_FACT_SECRETARIAT_ANON) || o.Says(pb.Fact_FACT_SECRETARIAT_NAMED) {
 		bad = append(bad, Violation("route_choice", "ROUTE_NOT_OFFERED",
 			"このハブはセプター事務局経由の報告を受け付けていません。直接 (DIRECT) を選ぶか、事務局へ電話で相談してください。",
 			"This hub does not take reports by way of the secretariat. Choose DIRECT, or telephone the secretariat."))
 	}
 	return bad
+}
+
+// checkHandling holds the rules beside the label.
+func checkHandling(o *pb.Outline) (bad []rpc.Violation) {
+	for i, id := range o.GetDerivedFrom() {
+		if !ID(id) {
+			bad = append(bad, idInvalid(fmt.Sprintf("derived_from[%d]", i)))
+		}
+	}
+	if id := o.GetRelabels(); id != "" && (!ID(id) || id == o.GetReportId()) {
+		bad = append(bad, idInvalid("relabels"))
+	}
+	for i, p := range o.GetOnwardPermissions() {
+		if p.GetBy() == "" || p.GetTo() == "" {
+			bad = append(bad, Violation(fmt.Sprintf("onward_permissions[%d]", i), "PERMISSION_INCOMPLETE",
+				"転送の許可には、だれが (by) だれへ (to) の両方が必要です。", "A permission to pass on needs both by and to."))
+		}
+	}
+	if o.GetRetentionTime() != nil && o.GetCreateTime() != nil && !o.GetRetentionTime().AsTime().After(o.GetCreateTime().AsTime()) {
+		bad = append(bad, Violation("retention_time", "RETENTION_PAST",
+			"保存期間の終わりが作成時刻より前です。", "The retention time lies before the report was made."))
+	}
+	if e := o.GetRestrictions().GetExpireTime(); e != nil && o.GetCreateTime() != nil && e.AsTime().Before(o.GetCreateTime().AsTime().Add(time.Minute)) {
+		bad = append(bad, Violation("restrictions.expire_time", "EXPIRY_PAST",
+			"有効期限が過ぎています。", "The expiry lies in the past."))
+	}
+	return bad
+}
+
+// ID reports whether s is 32 lower-case hexadecimal digits.
+func ID(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == 16 && strings.ToLower(s) == s
+}
+
+func idInvalid(field string) rpc.Violation {
+	return Violation(field, "ID_INVALID", "ID は小文字16進数32桁です。", "The id must be 32 lower-case hexadecimal digits.")
 }
 
 // checkReporter wants two contacts or more, since one person may be away
@@ -292,14 +356,6 @@ func checkTimes(r *pb.Report) (bad []rpc.Violation) {
 			bad = append(bad, Violation(f.field, "TIME_MISSING",
 				"時刻を書くか、確度を UNKNOWN としてください。", "Give a time or set the certainty to UNKNOWN."))
 		}
-	}
-	if r.GetRetentionTime() != nil && r.GetCreateTime() != nil && !r.GetRetentionTime().AsTime().After(r.GetCreateTime().AsTime()) {
-		bad = append(bad, Violation("retention_time", "RETENTION_PAST",
-			"保存期間の終わりが作成時刻より前です。", "The retention time lies before the report was made."))
-	}
-	if e := r.GetRestrictions().GetExpireTime(); e != nil && r.GetCreateTime() != nil && e.AsTime().Before(r.GetCreateTime().AsTime().Add(time.Minute)) {
-		bad = append(bad, Violation("restrictions.expire_time", "EXPIRY_PAST",
-			"有効期限が過ぎています。", "The expiry lies in the past."))
 	}
 	return bad
 }
@@ -336,9 +392,14 @@ func checkParts(r *pb.Report, max Limits) (bad []rpc.Violation) {
 	for i, p := range r.GetAttachments() {
 		bad = append(bad, Part(fmt.Sprintf("attachments[%d]", i), p, max)...)
 	}
+	return append(bad, Parts(r.Parts(), max)...)
+}
+
+// Parts checks the parts of one report together: none twice, not too much.
+func Parts(parts []*pb.Part, max Limits) (bad []rpc.Violation) {
 	var total uint64
 	seen := map[string]bool{}
-	for _, p := range r.Parts() {
+	for _, p := range parts {
 		total += min(p.GetSize(), uint64(max.Parts)+1) // no overflow: a part list is bounded
 		if seen[string(p.GetDigest())] {
 			bad = append(bad, Violation("attachments", "PART_TWICE", "同じ添付が二度あります。一つにしてください。", "The same part is there twice. Leave one."))

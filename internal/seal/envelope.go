@@ -23,6 +23,8 @@ const (
 	ExerciseCopyType         = "application/vnd.minato.copy.exercise.v1"
 	LiveSealedReportType     = "application/vnd.minato.sealed-report.live.v1"
 	ExerciseSealedReportType = "application/vnd.minato.sealed-report.exercise.v1"
+	LiveSealedCopyType       = "application/vnd.minato.sealed-copy.live.v1"
+	ExerciseSealedCopyType   = "application/vnd.minato.sealed-copy.exercise.v1"
 	SubmitReceiptType        = "application/vnd.minato.submit-receipt.v1"
 	DeliveryReceiptType      = "application/vnd.minato.delivery-receipt.v1"
 	KeyType                  = "application/vnd.minato.key.v1"
@@ -50,6 +52,12 @@ func ReportType(lane pb.Lane) string { return byLane(lane, LiveReportType, Exerc
 // CopyType is the payload type of copies that the hub builds from a report of
 // a lane and signs.
 func CopyType(lane pb.Lane) string { return byLane(lane, LiveCopyType, ExerciseCopyType) }
+
+// SealedCopyType is the payload type of the one variant of a sealed report that
+// the hub passes on without its source.
+func SealedCopyType(lane pb.Lane) string {
+	return byLane(lane, LiveSealedCopyType, ExerciseSealedCopyType)
+}
 
 // SealedReportType is the payload type of sealed reports of a lane.
 func SealedReportType(lane pb.Lane) string {

@@ -1069,10 +1069,14 @@ func (x *Omission) GetEnglish() string {
 // payload type application/vnd.minato.copy.live.v1 or ...exercise.v1.
 type Projection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A Report that was built for one flow.
+	// A Report that was built for one flow; of a sealed report a SealedReport that
+	// holds one variant and the wraps of one member, payload type
+	// application/vnd.minato.sealed-copy.live.v1 or ...exercise.v1.
 	Envelope *Envelope `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
 	// The parts that it names and that the hub made for it.
-	Parts         []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	Parts []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	// SHA-256 of the signed payload, 32 bytes.
+	PayloadDigest []byte `protobuf:"bytes,3,opt,name=payload_digest,json=payloadDigest,proto3" json:"payload_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1117,6 +1121,13 @@ func (x *Projection) GetEnvelope() *Envelope {
 func (x *Projection) GetParts() []*Part {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *Projection) GetPayloadDigest() []byte {
+	if x != nil {
+		return x.PayloadDigest
 	}
 	return nil
 }
@@ -2316,11 +2327,12 @@ const file_minato_v1_envelope_proto_rawDesc = "" +
 	"\x06ground\x18\x03 \x01(\v2\x11.minato.v1.GroundR\x06ground\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bjapanese\x18\x05 \x01(\tR\bjapanese\x12\x18\n" +
-	"\aenglish\x18\x06 \x01(\tR\aenglish\"d\n" +
+	"\aenglish\x18\x06 \x01(\tR\aenglish\"\x8b\x01\n" +
 	"\n" +
 	"Projection\x12/\n" +
 	"\benvelope\x18\x01 \x01(\v2\x13.minato.v1.EnvelopeR\benvelope\x12%\n" +
-	"\x05parts\x18\x02 \x03(\v2\x0f.minato.v1.PartR\x05parts\"\xaf\x01\n" +
+	"\x05parts\x18\x02 \x03(\v2\x0f.minato.v1.PartR\x05parts\x12%\n" +
+	"\x0epayload_digest\x18\x03 \x01(\fR\rpayloadDigest\"\xaf\x01\n" +
 	"\fSealedReport\x12,\n" +
 	"\aoutline\x18\x01 \x01(\v2\x12.minato.v1.OutlineR\aoutline\x12\x14\n" +
 	"\x05suite\x18\x02 \x01(\tR\x05suite\x124\n" +

@@ -36,8 +36,6 @@ const (
 	ExtensionCause_EXTENSION_CAUSE_DECIDED ExtensionCause = 2
 	// A member joined within the window of the policy.
 	ExtensionCause_EXTENSION_CAUSE_BACKLOG ExtensionCause = 3
-	// The source changed the label: earlier holders are told.
-	ExtensionCause_EXTENSION_CAUSE_RELABELLED ExtensionCause = 4
 )
 
 // Enum value maps for ExtensionCause.
@@ -47,14 +45,12 @@ var (
 		1: "EXTENSION_CAUSE_FORWARDED",
 		2: "EXTENSION_CAUSE_DECIDED",
 		3: "EXTENSION_CAUSE_BACKLOG",
-		4: "EXTENSION_CAUSE_RELABELLED",
 	}
 	ExtensionCause_value = map[string]int32{
 		"EXTENSION_CAUSE_UNSPECIFIED": 0,
 		"EXTENSION_CAUSE_FORWARDED":   1,
 		"EXTENSION_CAUSE_DECIDED":     2,
 		"EXTENSION_CAUSE_BACKLOG":     3,
-		"EXTENSION_CAUSE_RELABELLED":  4,
 	}
 )
 
@@ -122,9 +118,12 @@ type ReportAccepted struct {
 	// True when the hub cannot read it: envelope carries a SealedReport.
 	Sealed bool `protobuf:"varint,16,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	// What decides who gets which copy.
-	Outline       *Outline `protobuf:"bytes,17,opt,name=outline,proto3" json:"outline,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Outline *Outline `protobuf:"bytes,17,opt,name=outline,proto3" json:"outline,omitempty"`
+	// Members that hold the report which this one relabels and get no copy of
+	// this one: they are told of the label.
+	RelabelledHolders []string `protobuf:"bytes,18,rep,name=relabelled_holders,json=relabelledHolders,proto3" json:"relabelled_holders,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ReportAccepted) Reset() {
@@ -276,6 +275,13 @@ func (x *ReportAccepted) GetOutline() *Outline {
 	return nil
 }
 
+func (x *ReportAccepted) GetRelabelledHolders() []string {
+	if x != nil {
+		return x.RelabelledHolders
+	}
+	return nil
+}
+
 // ReportRecord is one record of a reports stream.
 type ReportRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -371,14 +377,13 @@ type PlanExtended struct {
 	Lane Lane `protobuf:"varint,1,opt,name=lane,proto3,enum=minato.v1.Lane" json:"lane,omitempty"`
 	// Id of the report.
 	ReportId string `protobuf:"bytes,2,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`
-	// Id of the extension: of its instruction, of the member that joined, or of
-	// the report that relabels.
+	// Id of the extension: of its instruction or of the member that joined.
 	ExtensionId string `protobuf:"bytes,3,opt,name=extension_id,json=extensionId,proto3" json:"extension_id,omitempty"`
 	// Why.
 	Cause ExtensionCause `protobuf:"varint,4,opt,name=cause,proto3,enum=minato.v1.ExtensionCause" json:"cause,omitempty"`
 	// Member that asked for it; empty for BACKLOG.
 	By string `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
-	// The instruction as its node signed it; empty for BACKLOG and RELABELLED.
+	// The instruction as its node signed it; empty for BACKLOG.
 	Instruction *Envelope `protobuf:"bytes,6,opt,name=instruction,proto3" json:"instruction,omitempty"`
 	// Key with which that node signed.
 	InstructionKey []byte `protobuf:"bytes,7,opt,name=instruction_key,json=instructionKey,proto3" json:"instruction_key,omitempty"`
@@ -388,10 +393,8 @@ type PlanExtended struct {
 	Projections []*Projection `protobuf:"bytes,9,rep,name=projections,proto3" json:"projections,omitempty"`
 	// Further sealed parts, of a sealed report.
 	Parts []*Part `protobuf:"bytes,10,rep,name=parts,proto3" json:"parts,omitempty"`
-	// For RELABELLED: the label in force from now on.
-	Tlp TlpLabel `protobuf:"varint,11,opt,name=tlp,proto3,enum=minato.v1.TlpLabel" json:"tlp,omitempty"`
 	// When.
-	ExtendTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=extend_time,json=extendTime,proto3" json:"extend_time,omitempty"`
+	ExtendTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=extend_time,json=extendTime,proto3" json:"extend_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,13 +497,6 @@ func (x *PlanExtended) GetParts() []*Part {
 		return x.Parts
 	}
 	return nil
-}
-
-func (x *PlanExtended) GetTlp() TlpLabel {
-	if x != nil {
-		return x.Tlp
-	}
-	return TlpLabel_TLP_LABEL_UNSPECIFIED
 }
 
 func (x *PlanExtended) GetExtendTime() *timestamppb.Timestamp {
@@ -1481,7 +1477,7 @@ var File_minato_v1_journal_proto protoreflect.FileDescriptor
 
 const file_minato_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\xff\x04\n" +
+	"\x17minato/v1/journal.proto\x12\tminato.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19minato/v1/directory.proto\x1a\x18minato/v1/envelope.proto\x1a\x16minato/v1/report.proto\"\xae\x05\n" +
 	"\x0eReportAccepted\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
 	"\treport_id\x18\x02 \x01(\tR\breportId\x12\x17\n" +
@@ -1505,11 +1501,12 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"source_key\x18\x0e \x01(\fR\tsourceKey\x127\n" +
 	"\vprojections\x18\x0f \x03(\v2\x15.minato.v1.ProjectionR\vprojections\x12\x16\n" +
 	"\x06sealed\x18\x10 \x01(\bR\x06sealed\x12,\n" +
-	"\aoutline\x18\x11 \x01(\v2\x12.minato.v1.OutlineR\aoutline\"\x88\x01\n" +
+	"\aoutline\x18\x11 \x01(\v2\x12.minato.v1.OutlineR\aoutline\x12-\n" +
+	"\x12relabelled_holders\x18\x12 \x03(\tR\x11relabelledHolders\"\x88\x01\n" +
 	"\fReportRecord\x127\n" +
 	"\baccepted\x18\x01 \x01(\v2\x19.minato.v1.ReportAcceptedH\x00R\baccepted\x125\n" +
 	"\bextended\x18\x02 \x01(\v2\x17.minato.v1.PlanExtendedH\x00R\bextendedB\b\n" +
-	"\x06record\"\xfd\x03\n" +
+	"\x06record\"\xd6\x03\n" +
 	"\fPlanExtended\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12\x1b\n" +
 	"\treport_id\x18\x02 \x01(\tR\breportId\x12!\n" +
@@ -1521,9 +1518,8 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"\x04plan\x18\b \x01(\v2\x0f.minato.v1.PlanR\x04plan\x127\n" +
 	"\vprojections\x18\t \x03(\v2\x15.minato.v1.ProjectionR\vprojections\x12%\n" +
 	"\x05parts\x18\n" +
-	" \x03(\v2\x0f.minato.v1.PartR\x05parts\x12%\n" +
-	"\x03tlp\x18\v \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\x12;\n" +
-	"\vextend_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	" \x03(\v2\x0f.minato.v1.PartR\x05parts\x12;\n" +
+	"\vextend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"extendTime\"\xe8\x04\n" +
 	"\x0fDirectoryChange\x12;\n" +
 	"\vchange_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1596,13 +1592,12 @@ const file_minato_v1_journal_proto_rawDesc = "" +
 	"\areceipt\x18\x06 \x01(\v2\x13.minato.v1.EnvelopeR\areceipt\"Q\n" +
 	"\x06Cursor\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12+\n" +
-	"\x11delivery_sequence\x18\x02 \x01(\x04R\x10deliverySequence*\xaa\x01\n" +
+	"\x11delivery_sequence\x18\x02 \x01(\x04R\x10deliverySequence*\x8a\x01\n" +
 	"\x0eExtensionCause\x12\x1f\n" +
 	"\x1bEXTENSION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19EXTENSION_CAUSE_FORWARDED\x10\x01\x12\x1b\n" +
 	"\x17EXTENSION_CAUSE_DECIDED\x10\x02\x12\x1b\n" +
-	"\x17EXTENSION_CAUSE_BACKLOG\x10\x03\x12\x1e\n" +
-	"\x1aEXTENSION_CAUSE_RELABELLED\x10\x04B)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
+	"\x17EXTENSION_CAUSE_BACKLOG\x10\x03B)Z'minato.example/proto/minato/v1;minatov1b\x06proto3"
 
 var (
 	file_minato_v1_journal_proto_rawDescOnce sync.Once
@@ -1642,12 +1637,11 @@ var file_minato_v1_journal_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 	(*Projection)(nil),            // 21: minato.v1.Projection
 	(*Outline)(nil),               // 22: minato.v1.Outline
-	(TlpLabel)(0),                 // 23: minato.v1.TlpLabel
-	(Role)(0),                     // 24: minato.v1.Role
-	(SecrecyRegime)(0),            // 25: minato.v1.SecrecyRegime
-	(*SignedKey)(nil),             // 26: minato.v1.SignedKey
-	(*Profile)(nil),               // 27: minato.v1.Profile
-	(ReceiptState)(0),             // 28: minato.v1.ReceiptState
+	(Role)(0),                     // 23: minato.v1.Role
+	(SecrecyRegime)(0),            // 24: minato.v1.SecrecyRegime
+	(*SignedKey)(nil),             // 25: minato.v1.SignedKey
+	(*Profile)(nil),               // 26: minato.v1.Profile
+	(ReceiptState)(0),             // 27: minato.v1.ReceiptState
 }
 var file_minato_v1_journal_proto_depIdxs = []int32{
 	16, // 0: minato.v1.ReportAccepted.lane:type_name -> minato.v1.Lane
@@ -1665,34 +1659,33 @@ var file_minato_v1_journal_proto_depIdxs = []int32{
 	19, // 12: minato.v1.PlanExtended.plan:type_name -> minato.v1.Plan
 	21, // 13: minato.v1.PlanExtended.projections:type_name -> minato.v1.Projection
 	18, // 14: minato.v1.PlanExtended.parts:type_name -> minato.v1.Part
-	23, // 15: minato.v1.PlanExtended.tlp:type_name -> minato.v1.TlpLabel
-	20, // 16: minato.v1.PlanExtended.extend_time:type_name -> google.protobuf.Timestamp
-	20, // 17: minato.v1.DirectoryChange.change_time:type_name -> google.protobuf.Timestamp
-	8,  // 18: minato.v1.DirectoryChange.founded:type_name -> minato.v1.Founded
-	9,  // 19: minato.v1.DirectoryChange.invited:type_name -> minato.v1.Invited
-	10, // 20: minato.v1.DirectoryChange.joined:type_name -> minato.v1.Joined
-	11, // 21: minato.v1.DirectoryChange.token_burnt:type_name -> minato.v1.TokenBurnt
-	12, // 22: minato.v1.DirectoryChange.revoked:type_name -> minato.v1.Revoked
-	13, // 23: minato.v1.DirectoryChange.profile_set:type_name -> minato.v1.ProfileSet
-	5,  // 24: minato.v1.DirectoryChange.member_set:type_name -> minato.v1.MemberSet
-	6,  // 25: minato.v1.DirectoryChange.policy_set:type_name -> minato.v1.PolicySet
-	7,  // 26: minato.v1.DirectoryChange.key_set:type_name -> minato.v1.KeySet
-	20, // 27: minato.v1.DirectoryChange.effective_time:type_name -> google.protobuf.Timestamp
-	24, // 28: minato.v1.MemberSet.role:type_name -> minato.v1.Role
-	25, // 29: minato.v1.MemberSet.secrecy_regimes:type_name -> minato.v1.SecrecyRegime
-	17, // 30: minato.v1.PolicySet.policy:type_name -> minato.v1.Envelope
-	26, // 31: minato.v1.KeySet.key:type_name -> minato.v1.SignedKey
-	24, // 32: minato.v1.Invited.role:type_name -> minato.v1.Role
-	20, // 33: minato.v1.Invited.expire_time:type_name -> google.protobuf.Timestamp
-	27, // 34: minato.v1.ProfileSet.profile:type_name -> minato.v1.Profile
-	28, // 35: minato.v1.ReceiptRecord.state:type_name -> minato.v1.ReceiptState
-	20, // 36: minato.v1.ReceiptRecord.record_time:type_name -> google.protobuf.Timestamp
-	17, // 37: minato.v1.ReceiptRecord.receipt:type_name -> minato.v1.Envelope
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	20, // 15: minato.v1.PlanExtended.extend_time:type_name -> google.protobuf.Timestamp
+	20, // 16: minato.v1.DirectoryChange.change_time:type_name -> google.protobuf.Timestamp
+	8,  // 17: minato.v1.DirectoryChange.founded:type_name -> minato.v1.Founded
+	9,  // 18: minato.v1.DirectoryChange.invited:type_name -> minato.v1.Invited
+	10, // 19: minato.v1.DirectoryChange.joined:type_name -> minato.v1.Joined
+	11, // 20: minato.v1.DirectoryChange.token_burnt:type_name -> minato.v1.TokenBurnt
+	12, // 21: minato.v1.DirectoryChange.revoked:type_name -> minato.v1.Revoked
+	13, // 22: minato.v1.DirectoryChange.profile_set:type_name -> minato.v1.ProfileSet
+	5,  // 23: minato.v1.DirectoryChange.member_set:type_name -> minato.v1.MemberSet
+	6,  // 24: minato.v1.DirectoryChange.policy_set:type_name -> minato.v1.PolicySet
+	7,  // 25: minato.v1.DirectoryChange.key_set:type_name -> minato.v1.KeySet
+	20, // 26: minato.v1.DirectoryChange.effective_time:type_name -> google.protobuf.Timestamp
+	23, // 27: minato.v1.MemberSet.role:type_name -> minato.v1.Role
+	24, // 28: minato.v1.MemberSet.secrecy_regimes:type_name -> minato.v1.SecrecyRegime
+	17, // 29: minato.v1.PolicySet.policy:type_name -> minato.v1.Envelope
+	25, // 30: minato.v1.KeySet.key:type_name -> minato.v1.SignedKey
+	23, // 31: minato.v1.Invited.role:type_name -> minato.v1.Role
+	20, // 32: minato.v1.Invited.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 33: minato.v1.ProfileSet.profile:type_name -> minato.v1.Profile
+	27, // 34: minato.v1.ReceiptRecord.state:type_name -> minato.v1.ReceiptState
+	20, // 35: minato.v1.ReceiptRecord.record_time:type_name -> google.protobuf.Timestamp
+	17, // 36: minato.v1.ReceiptRecord.receipt:type_name -> minato.v1.Envelope
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_journal_proto_init() }
