@@ -61,7 +61,10 @@ func (a *app) printExplanation(e *pb.ExplainReportResponse, member string) error
 			}
 		}
 		for _, o := range e.GetOmissions() {
-			if err := a.say(a.t("  規則 ", "  rule ") + a.ground(o.GetGround())); err != nil {
+			if err := a.say("  " + a.ground(o.GetGround())); err != nil {
+				return err
+			}
+			if err := a.sayBasis(o.GetGround()); err != nil {
 				return err
 			}
 			if err := a.say("    " + plain(Text{o.GetJapanese(), o.GetEnglish()}.in(a.lang))); err != nil {

@@ -162,7 +162,7 @@ func (a *app) printAlike(copies []*pb.Copy, all bool) error {
 		switch {
 		case len(grounds) == 0:
 		case all:
-			line += a.t("  規則 ", "  rule ") + a.ground(grounds[0])
+			line += "  " + a.ground(grounds[0])
 		default:
 			line += a.t("  規則 ", "  rule ") + strings.Join(rules(grounds), ", ")
 		}
@@ -185,11 +185,16 @@ func (a *app) printAlike(copies []*pb.Copy, all bool) error {
 		if err != nil {
 			return err
 		}
-		if !all || len(grounds) < 2 {
-			continue
-		}
-		for _, g := range grounds[1:] {
-			if err := a.say(a.t("    規則 ", "    rule ") + a.ground(g)); err != nil {
+		for i, g := range grounds {
+			if !all {
+				break
+			}
+			if i > 0 {
+				if err := a.say("    " + a.ground(g)); err != nil {
+					return err
+				}
+			}
+			if err := a.sayBasis(g); err != nil {
 				return err
 			}
 		}
@@ -205,16 +210,21 @@ func rules(grounds []*pb.Ground) []string {
 	return ids
 }
 
-// ground is a rule, how strongly it binds and the sentence behind it.
+// ground is a rule and how strongly it binds.
 func (a *app) ground(g *pb.Ground) string {
-	s := plain(g.GetRule())
+	s := a.t("規則 ", "rule ") + plain(g.GetRule())
 	if g.GetObligation() != pb.Obligation_OBLIGATION_UNSPECIFIED {
 		s += " " + word(g.GetObligation()).in(a.lang)
 	}
-	if g.GetBasis() != "" {
-		s += fmt.Sprintf(a.t("「%s」", " (%s)"), plain(g.GetBasis()))
-	}
 	return s
+}
+
+// sayBasis prints the sentence behind a rule.
+func (a *app) sayBasis(g *pb.Ground) error {
+	if g.GetBasis() == "" {
+		return nil
+	}
+	return a.say("    " + plain(g.GetBasis()))
 }
 
 // sayWrapped prints a list after a prefix, further lines indented below it.
@@ -288,13 +298,13 @@ func (a *app) printStep(s *pb.Step, whose Text) error {
 		line += a.t("・", ", ") + word(o).in(a.lang)
 	}
 	line += "  " + roleWord(s.GetRole()).in(a.lang)
-	if len(s.GetMembers()) > 0 {
+	if len(s.GetMembers()) > 0 && s.GetRole() != "" {
 		line += ": " + plain(strings.Join(s.GetMembers(), ", "))
 	}
-	if basis := s.GetGround().GetBasis(); basis != "" {
-		line += fmt.Sprintf(a.t("「%s」", " (%s)"), plain(basis))
-	}
 	if err := a.say(line); err != nil {
+		return err
+	}
+	if err := a.sayBasis(s.GetGround()); err != nil {
 		return err
 	}
 	var terms []string
@@ -315,7 +325,8 @@ func (a *app) printStep(s *pb.Step, whose Text) error {
 
 // nextOf are the commands for a step of one's own.
 func (a *app) nextOf(s *pb.Step, report string, label tlp.Label) []Text {
-	outside := s.GetRole() != "" && len(s.GetMembers()) == 0
+	own := s.GetRole() == ""
+	outside := !own && len(s.GetMembers()) == 0
 	if s.GetAct() == pb.Act_ACT_TASK && report == "" {
 		return []Text{{"受け手が行います", "a recipient does it"}}
 	}
@@ -330,6 +341,8 @@ func (a *app) nextOf(s *pb.Step, report string, label tlp.Label) []Text {
 	list := strings.Join(to, " ")
 	if report == "" {
 		switch {
+		case own:
+			return []Text{withinOrganisation}
 		case outside:
 			return []Text{notHere}
 		case len(to) > 0 && s.GetAct() == pb.Act_ACT_PROMPT:
@@ -340,6 +353,8 @@ func (a *app) nextOf(s *pb.Step, report string, label tlp.Label) []Text {
 	record := fmt.Sprintf("minato step %s %s --done|--planned|--declined", shortID(report), plain(s.GetGround().GetRule()))
 	var next []Text
 	switch {
+	case own:
+		next = append(next, withinOrganisation)
 	case outside:
 		next = append(next, notHere)
 	case len(to) > 0 && s.GetAct() != pb.Act_ACT_EXPORT:
@@ -347,6 +362,8 @@ func (a *app) nextOf(s *pb.Step, report string, label tlp.Label) []Text {
 	}
 	return append(next, textf("記録: %s", "record it: %s", record))
 }
+
+var withinOrganisation = Text{"組織の中で伝えてください。このシステムからは送りません", "tell them within your organisation; nothing is sent from here"}
 
 var notHere = Text{"この港には参加していません。電話等で連絡してください", "not at this port: telephone, or use another channel"}
 
@@ -361,7 +378,7 @@ func (a *app) printOmissions(omissions []*pb.Omission) error {
 	var order []string
 	members := map[string][]string{}
 	for _, o := range omissions {
-		why := a.t("規則 ", "rule ") + a.ground(o.GetGround()) + "\n" + plain(Text{o.GetJapanese(), o.GetEnglish()}.in(a.lang))
+		why := a.ground(o.GetGround()) + "\n" + plain(Text{o.GetJapanese(), o.GetEnglish()}.in(a.lang))
 		if members[why] == nil {
 			order = append(order, why)
 		}

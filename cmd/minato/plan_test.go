@@ -56,6 +56,7 @@ func attack() *pb.Plan {
 				ground("ADDRESSED", pb.Obligation_OBLIGATION_MAY, "TLP 2.0")}},
 		},
 		Steps: []*pb.Step{
+			{Ground: ground("R1", pb.Obligation_OBLIGATION_MUST, "CISO 及び各情報セキュリティ担当者間で速やかに情報共有を行う"), Act: pb.Act_ACT_AUTO, Members: []string{"tcb"}},
 			{Ground: ground("R5", pb.Obligation_OBLIGATION_MUST, "所轄の都道府県警察に通報を行うこと"), Act: pb.Act_ACT_PROMPT, Role: "police",
 				Members: []string{"kenkei"}, Flow: pb.Flow_FLOW_AUTHORITY},
 			{Ground: ground("R11", pb.Obligation_OBLIGATION_SHOULD, "専門組織に対して…攻撃技術情報を共有"), Act: pb.Act_ACT_PROMPT, Role: "expert", Flow: pb.Flow_FLOW_EXPERT},
@@ -143,7 +144,7 @@ func TestAPlanOfAttackersCannotSteerATerminal(t *testing.T) {
 	evil := "\x1b[2J\nTLP:CLEAR\u202e"
 	n.plan.Copies[0].Name, n.plan.Copies[0].Grounds[0].Basis = evil, evil
 	n.plan.Copies[2].Withheld = []string{evil}
-	n.plan.Steps[0].Role, n.plan.Steps[0].Members, n.plan.Steps[2].Form = evil, []string{evil}, evil
+	n.plan.Steps[1].Role, n.plan.Steps[1].Members, n.plan.Steps[3].Form = evil, []string{evil}, evil
 	n.plan.Omissions[0].Japanese, n.plan.PolicyVersion = evil, evil
 	_, out, _ := n.minato(append(amber, "--plan")...)
 	require.Equal(t, -1, strings.IndexFunc(strings.ReplaceAll(out, "\n", ""), unsafeRune), "%q", out)
@@ -222,7 +223,7 @@ func TestAnExplanationNamesTheRule(t *testing.T) {
 	require.Equal(t, exitDone, code, errs)
 	require.Equal(t, "terminal-b", n.explained.GetMember())
 	require.Contains(t, out, "terminal-b に届いています")
-	require.Contains(t, out, "規則 ADDRESSED 任意「TLP 2.0」")
+	require.Contains(t, out, "規則 ADDRESSED 任意\n    TLP 2.0\n")
 	require.Contains(t, out, "含まない項目: 情報連絡元・窓口, 件名")
 	require.Contains(t, out, "名簿 第9版, 方針 2026-10-01")
 

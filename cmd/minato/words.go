@@ -138,16 +138,23 @@ func word(e protoreflect.Enum) Text {
 	return Text{string(value.Name()), string(value.Name())}
 }
 
-// roleWord is a role as the policy writes it, such as port_authority, as people
-// read it. What is no role is shown as it is; none means the own organisation.
-func roleWord(role string) Text {
-	if role == "" {
+// roleWord are roles as the policy writes them, such as port_authority, as
+// people read them. What is no role is shown as it is; none means the own
+// organisation.
+func roleWord(roles string) Text {
+	if roles == "" {
 		return Text{"自組織", "your own organisation"}
 	}
-	if t, ok := words["ROLE_"+strings.ToUpper(role)]; ok {
-		return t
+	var ja, en []string
+	for role := range strings.SplitSeq(roles, ",") {
+		role = strings.TrimSpace(role)
+		t, ok := words["ROLE_"+strings.ToUpper(role)]
+		if !ok {
+			t = Text{plain(role), plain(role)}
+		}
+		ja, en = append(ja, t.JA), append(en, t.EN)
 	}
-	return Text{plain(role), plain(role)}
+	return Text{strings.Join(ja, "、"), strings.Join(en, ", ")}
 }
 
 // choices are the values of an enum as they are typed: EVENT_TYPE_CODE_EXEC is
