@@ -22,16 +22,16 @@ import (
 
 // reportFlags are what a person says about a report.
 type reportFlags struct {
-	tlp, title, text, message string
-	stix                      string
-	attach, to                []string
-	community                 string
-	exercise, plan, draft     bool
-	events                    []string
-	cause, impact             string
-	caseID                    string
-	file, from                string
-	wait                      time.Duration
+	tlp, title, text, message   string
+	stix                        string
+	attach, attachTechnical, to []string
+	community                   string
+	exercise, plan, draft       bool
+	events                      []string
+	cause, impact               string
+	caseID                      string
+	file, from                  string
+	wait                        time.Duration
 
 	technical, reason     string
 	notice, incident      bool
@@ -153,7 +153,8 @@ func (a *app) rareFlags(c *cobra.Command, f *reportFlags) {
 	fl.StringArrayVar(&f.systems, "system", nil, a.t("対象システム `種別[:製品[:版]]` tos, gate, ot_crane など (繰り返し可)", "attacked system `KIND[:PRODUCT[:VERSION]]`: tos, gate, ot_crane, ... (repeatable)"))
 	fl.StringArrayVar(&f.laws, "law", nil, a.t("根拠`法令`の番号。方針にあるもの (繰り返し可)", "`law` that obliges you, as the policy names it (repeatable)"))
 	fl.BoolVar(&f.designated, "designated", false, a.t("--system は特定重要電子計算機に当たる", "the systems named are designated computers by law"))
-	a.rare(c, rareContent, "incident", "law", "system", "designated")
+	fl.StringArrayVar(&f.attachTechnical, "attach-technical", nil, a.t("同業にも届く技術資料の`ファイル`。作成者名などを除いたもの (繰り返し可)", "technical `file` for peers too, without hidden data such as an author (repeatable)"))
+	a.rare(c, rareContent, "attach-technical", "incident", "law", "system", "designated")
 	a.rare(c, rareSending, "wait")
 }
 

@@ -185,6 +185,11 @@ func TestAttachmentsAreStoredAndNamedWithoutTheirPath(t *testing.T) {
 	require.Equal(t, pb.DisclosureClass_DISCLOSURE_CLASS_DAMAGE, part.GetClass())
 	require.Len(t, n.parts[string(part.GetDigest())], pieceSize+1)
 
+	code, _, errs = n.minato(append(amber, "--attach-technical", file)...)
+	require.Equal(t, exitDone, code, errs)
+	require.Equal(t, pb.DisclosureClass_DISCLOSURE_CLASS_TECHNIQUE, n.published.GetAttachments()[0].GetClass())
+	require.True(t, n.published.GetAttachments()[0].GetSanitised(), "its author has looked at it")
+
 	n.stored, n.published, n.plan = 0, nil, item(0).Plan
 	code, out, _ := n.minato(append(amber, "--attach", file, "--plan")...)
 	require.Equal(t, exitDone, code)
