@@ -433,9 +433,6 @@ func (p *planning) flow(m *pb.Member) pb.Flow {
 		return pb.Flow_FLOW_AUTHORITY // it tells of nobody's damage
 	}
 	f := p.w.flowTo(m)
-	if byName {
-		return pb.Flow_FLOW_AUTHORITY
-	}
 	if f == pb.Flow_FLOW_PEER && p.o.Says(pb.Fact_FACT_PEER_NAMED) && p.o.Says(pb.Fact_FACT_PEER_DAMAGE) {
 		return pb.Flow_FLOW_AUTHORITY // the source agreed to both
 	}
