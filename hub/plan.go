@@ -224,7 +224,10 @@ func (p *planning) everybody() {
 		g.Rule = "COMMUNITY"
 	}
 	for _, m := range p.w.others(p.source.GetId()) {
-		if tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
+		// Who uses the service is told of its state by a step of its own (R18), not
+		// of what happened.
+		toldOfState := p.flow(m) == pb.Flow_FLOW_STATUS
+		if !toldOfState && tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
 			c := p.candidate(m)
 			c.grounds = append(c.grounds, g)
 		}
