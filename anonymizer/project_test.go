@@ -250,7 +250,7 @@ func TestUsersLearnTheStateOfTheServiceAndNothingElse(t *testing.T) {
 	p := project(t, full(), pb.Flow_FLOW_STATUS).Report
 	require.Equal(t, []string{
 		"case_id", "community_id", "impact.affected_services", "impact.users_effect", "onward_permissions.by", "onward_permissions.to",
-		"relabels", "report_id", "restrictions.text",
+		"report_id", "restrictions.text",
 	}, texts(t, &anonymizer.Projected{Report: p}))
 	require.Equal(t, pb.BusinessImpact(1), p.GetImpact().GetBusiness())
 	require.Equal(t, pb.RecoveryState(1), p.GetRecovery().GetState())
@@ -344,7 +344,7 @@ func scramble(m protoreflect.Message) {
 
 // message, context and technique are the texts that several flows have.
 const (
-	message   = "report_id case_id community_id restrictions.text onward_permissions.by onward_permissions.to relabels"
+	message   = "report_id case_id community_id restrictions.text onward_permissions.by onward_permissions.to"
 	technique = "attack_technical.malware attack_technical.techniques attack_technical.tools attack_technical.indicators.value " +
 		"attack_technical.indicators.description ransom.note attack_technical.ransom.extension attack_technical.ransom.family " +
 		"attack_technical.ransom.intrusion_path attack_technical.ddos.vector attack_technical.stix_bundle.media_type attack_technical.text " +
