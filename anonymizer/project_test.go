@@ -382,6 +382,11 @@ func TestExactlyTheseTextsLeave(t *testing.T) {
 			technique + " attack_timeline.text parallel_notices.role parallel_notices.reference " + strings.ReplaceAll(damage, " publication.url", ""), "TECHNIQUE DAMAGE"},
 		{"peers, named and damage", consent(&pb.Consents{PeerNamed: true, PeerDamage: true}), pb.Flow_FLOW_PEER,
 			technique + " attack_timeline.text attachments.name " + notices + " " + damage + " " + identity + " " + place, "TECHNIQUE DAMAGE IDENTITY"},
+		{"peers, named and damage, parts with hidden data", func(r *pb.Report) {
+			unsanitised(r)
+			r.Consents = &pb.Consents{PeerNamed: true, PeerDamage: true}
+		}, pb.Flow_FLOW_PEER, technique + " attack_timeline.text " + notices + " " + damage + " " + identity + " " + place, ""},
+		{"public, parts with hidden data", unsanitised, pb.Flow_FLOW_PUBLIC, "attack_technical.vulnerabilities " + system + " attack_timeline.text spread.text " + damage + " reporter.organisation " + place, ""},
 		{"expert", nil, pb.Flow_FLOW_EXPERT, technique + " " + vulnerability + " " + system + " attack_timeline.text spread.text", "TECHNIQUE CONTEXT"},
 		{"expert, parts with hidden data", unsanitised, pb.Flow_FLOW_EXPERT, technique + " " + vulnerability + " " + system + " attack_timeline.text spread.text", "TECHNIQUE"},
 		{"expert under NDA", unsanitised, pb.Flow_FLOW_EXPERT_NDA,
