@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"minato.example/internal/journal"
 	pb "minato.example/proto/minato/v1"
 )
@@ -104,7 +106,7 @@ func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 		d.Relabelling = &pb.Relabelling{ReportId: g.report(), Tlp: g.handling().GetTlp()}
 		return d, nil
 	}
-	d.Copy = g.copy
+	d.Copy = g.told()
 	if g.copy.GetNamed() {
 		d.Source, d.SourceName, d.SourceKey = a.GetSource(), a.GetSourceName(), a.GetSourceKey()
 		if a.GetSealed() {
@@ -114,6 +116,14 @@ func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 	var err error
 	d.Envelope, err = g.envelope()
 	return d, err
+}
+
+// told is the copy as its recipient sees it: what was left out or coarsened
+// tells of the report itself and is for its source alone.
+func (g *grant) told() *pb.Copy {
+	c := proto.CloneOf(g.copy)
+	c.Withheld, c.Generalised = nil, nil
+	return c
 }
 
 // part reports whether the member may read a part of the report.

@@ -43,7 +43,7 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	if held != nil && held.copy == nil {
 		return nil, notFound()
 	}
-	if first, err := h.instructed(ctx, l, in, env); first != nil || err != nil {
+	if first, err := h.instructed(ctx, l, in, from.id.member, env); first != nil || err != nil {
 		return h.extended(ctx, l, first, err)
 	}
 	x := &pb.PlanExtended{
@@ -103,8 +103,8 @@ func openInstruction(env *pb.Envelope, from *sender) (*pb.Instruction, *pb.Envel
 }
 
 // instructed is the extension that was recorded under the same id before: the
-// same bytes get the same answer, other bytes are refused.
-func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *pb.Envelope) (*pb.PlanExtended, error) {
+// same bytes of the same member get the same answer, others are refused.
+func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, by string, env *pb.Envelope) (*pb.PlanExtended, error) {
 	r, err := h.journal.Last(ctx, l.reports, extensionKey(in.GetReportId(), in.GetInstructionId()))
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil, nil
@@ -116,7 +116,7 @@ func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(x.GetInstruction().GetPayload(), env.GetPayload()) {
+	if x.GetBy() != by || !bytes.Equal(x.GetInstruction().GetPayload(), env.GetPayload()) {
 		return nil, rpc.Refuse(codes.AlreadyExists, "ID_REUSED", "instruction_id",
 			"同じ ID で別の指示が既に記録されています。", "Another instruction has been recorded under this id.")
 	}
@@ -332,6 +332,9 @@ func (h *Hub) giveBacklog(ctx context.Context, l *lane, id, member string, w wor
 	if err != nil {
 		return err
 	}
+	if a.GetSealed() {
+		return nil // relabelled since, but only its source can open it
+	}
 	handling := proto.CloneOf(a.GetPlan().GetHandling())
 	handling.Tlp = e.label
 	p := backlog(a.GetOutline(), handling, a.GetSource(), w.dir.members[member], a.GetAcceptTime().AsTime(), w)
@@ -379,7 +382,7 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 			p = held.extended.GetPlan()
 			resp = &pb.ExplainReportResponse{DirectoryRevision: p.GetDirectoryRevision(), PolicyVersion: p.GetPolicyVersion(), DecideTime: p.GetDecideTime()}
 		}
-		resp.Copy = held.copy
+		resp.Copy = held.told()
 		return resp, nil
 	}
 	e, _ := l.index.report(req.GetReportId())

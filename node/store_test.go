@@ -68,7 +68,7 @@ func wrapped(t testing.TB, sequence uint64, r *pb.Report) *pb.Delivery {
 	return &pb.Delivery{
 		DeliverySequence: sequence, Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: &pb.Envelope{Payload: payload},
 		Source: "terminal-a", SourceName: "東ターミナル", AcceptTime: timestamppb.New(time.Unix(1_800_000_000, 0)),
-		Copy: &pb.Copy{Member: "terminal-b", Persons: []string{"sato"}},
+		Copy: &pb.Copy{Member: "terminal-b", Persons: []string{"sato"}, Named: true},
 	}
 }
 

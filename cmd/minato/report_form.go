@@ -121,7 +121,7 @@ func (a *app) confirm(ctx context.Context, n pb.NodeServiceClient, r *pb.Report)
 	answer, err := n.PlanReport(planCtx, &pb.NodeServicePlanReportRequest{Report: r})
 	switch {
 	case err == nil:
-		if err := a.printPlan(answer.GetPlan()); err != nil {
+		if err := errors.Join(a.sayInForce(r.GetTlp(), answer.GetPlan()), a.printPlan(answer.GetPlan(), "")); err != nil {
 			return err
 		}
 	case exitCode(err) == exitFailed:
