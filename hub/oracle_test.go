@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"minato.example/internal/rpc"
 	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
 )
 
 // The oracle says who may have what by tables, written down from the
@@ -722,4 +724,94 @@ func TestPassingOnIsWhatTheTablesSayOverTheWholeDomain(t *testing.T) {
 	// 5 labels, 4 holders, 14 reasons, 10 roles, 6 restrictions, 3 states of
 	// secrecy, inside or outside, a person or not, 2 lanes.
 	require.Equal(t, 5*4*14*10/everyNthWorld*(6*3*2*2*2), cases)
+}
+
+// rows: the routing table of the scheme, one line a row, entered a second time
+// from the guideline: what must be said (all of when, one of any, none of
+// unless), whose report it is, who passes it on (by), who is told.
+const rows = `
+id       when                        any                      unless            from                                        by             to                                                                          near identity   obligation act    form             mode
+R1       incident                    -                        -                 -                                           -              -                                                                           -    named      must       auto   -                -
+R2       business_impact             -                        -                 operator,port_company                       -              regional_transport                                                          near named      must       auto   -                -
+R3       business_impact             -                        -                 operator,port_company                       -              port_authority                                                              -    named      must       auto   -                -
+R4       business_impact             -                        -                 operator,port_company                       port_authority regional_development                                                        near named      must       task   -                -
+R5       attack                      -                        -                 operator,port_company                       -              police                                                                      near named      must       prompt -                -
+R6       legal_duty                  -                        -                 -                                           -              ministry                                                                    -    named      law        export cip-joho-renraku -
+R7       direct                      serious_impact,voluntary legal_duty        -                                           -              ministry                                                                    -    named      should     auto   -                -
+R8       secretariat_anon            -                        legal_duty        -                                           -              secretariat                                                                 -    anonymised may        auto   -                -
+R9       unsure_consult              -                        secretariat_anon  -                                           -              ministry                                                                    -    named      should     prompt -                -
+R10      -                           -                        -                 operator,port_company                       -              operator,port_company                                                       -    projected  may        prompt -                -
+R11      attack                      -                        -                 -                                           -              expert                                                                      -    projected  should     prompt -                -
+R12      -                           -                        -                 operator,port_company,port_authority,secretariat ministry   cabinet_cyber,secretariat                                                   -    named      plan       task   -                -
+R13      notice                      -                        -                 cabinet_cyber                               -              ministry,secretariat,operator                                               -    named      plan       auto   -                -
+R14      -                           -                        -                 secretariat                                 -              ministry,incident_ministry,disaster_ministry,expert,council,operator        -    projected  plan       prompt -                -
+R14-in   -                           -                        -                 ministry,incident_ministry,disaster_ministry,expert,council - secretariat                                                              -    projected  plan       prompt -                -
+R15      -                           -                        -                 operator,port_company,secretariat           -              council                                                                     -    projected  may        prompt -                -
+R16      -                           -                        -                 operator,port_company,port_authority        -              isac                                                                        -    projected  may        prompt -                -
+R17      near_miss,tos               -                        -                 operator,port_company                       -              operator                                                                    -    projected  should     prompt -                -
+R18      users_affected              -                        -                 operator,port_company                       -              users                                                                       -    projected  must       prompt -                -
+R19      personal_data               -                        notice            -                                           -              privacy_commission                                                          -    named      law        export -                -
+R20      -                           -                        -                 ministry,incident_ministry,disaster_ministry -              cabinet_cyber,cabinet_crisis                                                -    named      plan       auto   -                large
+R20-task -                           -                        -                 operator,port_company,port_authority,secretariat ministry  cabinet_crisis                                                              -    named      plan       task   -                large
+R22      cabinet_consent             -                        -                 operator,port_company                       ministry       cabinet_cyber                                                               -    named      may        task   -                -
+R23      business_impact             -                        -                 operator,port_company,port_authority        -              coast_guard                                                                 near named      may        prompt -                off
+`
+
+func TestTheBuiltInPolicyIsTheTableOfTheScheme(t *testing.T) {
+	lines := strings.Split(strings.TrimSpace(rows), "\n")
+	word := func(prefix string, v fmt.Stringer) string {
+		return strings.ToLower(strings.TrimPrefix(v.String(), prefix))
+	}
+	facts := func(all []pb.Fact) string {
+		var words []string
+		for _, f := range all {
+			words = append(words, word("FACT_", f))
+		}
+		return cmp.Or(strings.Join(words, ","), "-")
+	}
+	roles := func(all ...pb.Role) string {
+		var words []string
+		for _, r := range all {
+			if r != 0 {
+				words = append(words, word("ROLE_", r))
+			}
+		}
+		return cmp.Or(strings.Join(words, ","), "-")
+	}
+	p := builtIn()
+	require.Len(t, p.routes, len(lines)-1)
+	for i, r := range p.routes {
+		mode := map[[2]bool]string{{true, false}: "large", {false, true}: "off"}[[2]bool{r.large, r.off}]
+		got := []string{
+			r.id, facts(r.when), facts(r.anyOf), facts(r.unless), roles(r.from...), roles(r.by), roles(r.to...), map[bool]string{true: "near", false: "-"}[r.near],
+			string(r.identity), word("OBLIGATION_", r.obligation), word("ACT_", r.act), cmp.Or(r.form, "-"), cmp.Or(mode, "-"),
+		}
+		require.Equal(t, strings.Fields(lines[i+1]), got)
+		require.NotEmpty(t, r.sentence, "%s names its sentence", r.id)
+	}
+	require.Len(t, p.duties, 1)
+	d := p.duties[0]
+	require.Equal(t, "R21 special-infrastructure-operator true ministry,cabinet_cyber act-art5-2026 2026-09-30T15:00:00Z 0s 0s",
+		fmt.Sprint(d.id, " ", d.designation, " ", d.system, " ", roles(d.to...), " ", d.form, " ", d.from.UTC().Format(time.RFC3339), " ", d.preliminary, " ", d.detailed))
+	require.Equal(t, map[tlp.Label]time.Duration{tlp.Clear: 30 * 24 * time.Hour, tlp.Green: 7 * 24 * time.Hour}, p.backlog)
+	require.Equal(t, "cabinet_crisis cabinet_cyber coast_guard council disaster_ministry expert incident_ministry isac ministry police port_authority "+
+		"privacy_commission regional_development regional_transport secretariat", issuersOf(p))
+	for _, r := range p.routes {
+		if r.id == "R22" {
+			require.Equal(t, "2025-09-30T15:00:00Z", r.period.from.UTC().Format(time.RFC3339))
+		}
+	}
+	require.False(t, p.largeScale)
+	require.Empty(t, p.communities)
+}
+
+func issuersOf(p *policy) string {
+	var all []string
+	for r, is := range p.issuers {
+		if is {
+			all = append(all, strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_")))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
 }
