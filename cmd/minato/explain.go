@@ -61,8 +61,10 @@ func (a *app) printExplanation(e *pb.ExplainReportResponse, member string) error
 			}
 		}
 		for _, o := range e.GetOmissions() {
-			if err := a.say("  " + a.ground(o.GetGround())); err != nil {
-				return err
+			if o.GetGround().GetRule() != "" {
+				if err := a.say("  " + a.ground(o.GetGround())); err != nil {
+					return err
+				}
 			}
 			if err := a.sayBasis(o.GetGround()); err != nil {
 				return err

@@ -142,11 +142,12 @@ func (a *app) printTasks(in *pb.InboxItem) error {
 		return err
 	}
 	label, _, _ := tlp.Parse(in.GetTlp())
+	held := &pb.Plan{Handling: &pb.Handling{Tlp: pb.TlpLabel(label)}}
 	for _, s := range in.GetTasks() {
 		if err := a.printStep(s, Text{"渡す", "to pass on"}); err != nil {
 			return err
 		}
-		for _, next := range a.nextOf(s, in.GetReport(), label) {
+		for _, next := range a.nextOf(s, held, in.GetReport()) {
 			if err := a.say("    " + next.in(a.lang)); err != nil {
 				return err
 			}
