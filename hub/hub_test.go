@@ -253,10 +253,13 @@ func (m *testMember) receipt(d *pb.Delivery, state pb.ReceiptState) *pb.Envelope
 	return seal.Sign(m.signing, seal.DeliveryReceiptType, payload)
 }
 
-// firstReport is a first report with only what it must carry.
+// firstReport is a first report with little more than it must carry. Its source
+// agrees that peers see it whole, so that what arrives is what was signed; what
+// projections hold is tested apart.
 func firstReport(to ...string) *pb.Report {
 	r := &pb.Report{
 		ReportId: newID(), CaseId: newID(), Sequence: 1, Stage: pb.Stage_STAGE_PRELIMINARY, Lane: pb.Lane_LANE_LIVE,
+		Kind: pb.Kind_KIND_INCIDENT, SecrecyRegime: pb.SecrecyRegime_SECRECY_REGIME_NONE, Consents: &pb.Consents{PeerNamed: true, PeerDamage: true},
 		Reason: pb.Reason_REASON_VOLUNTARY, RouteChoice: pb.RouteChoice_ROUTE_CHOICE_DIRECT, Tlp: pb.TlpLabel_TLP_LABEL_AMBER,
 		Reporter: &pb.Reporter{Organisation: "試験ターミナル", Contacts: testContacts()},
 		Title:    "件名", Summary: "一文。",

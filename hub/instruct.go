@@ -36,14 +36,12 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 		return nil, err
 	}
 	defer unlock()
-	l, a, held, err := h.visible(ctx, in.GetLane(), in.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, in.GetLane(), in.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if held != nil && held.copy == nil {
-		return nil, notFound()
-	}
-	if first, err := h.instructed(ctx, l, in, env); first != nil || err != nil {
+	held := first(grants)
+	if first, err := h.instructed(ctx, l, in, from.id.member, env); first != nil || err != nil {
 		return h.extended(ctx, l, first, err)
 	}
 	x := &pb.PlanExtended{
@@ -77,6 +75,14 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	return h.extended(ctx, l, x, err)
 }
 
+// first is the copy that a member got first; nil for the source.
+func first(grants []*grant) *grant {
+	if len(grants) == 0 {
+		return nil
+	}
+	return grants[0]
+}
+
 // openInstruction verifies and checks an instruction.
 func openInstruction(env *pb.Envelope, from *sender) (*pb.Instruction, *pb.Envelope, error) {
 	only, err := seal.Only(env, seal.InstructionType, from.key)
@@ -103,8 +109,8 @@ func openInstruction(env *pb.Envelope, from *sender) (*pb.Instruction, *pb.Envel
 }
 
 // instructed is the extension that was recorded under the same id before: the
-// same bytes get the same answer, other bytes are refused.
-func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *pb.Envelope) (*pb.PlanExtended, error) {
+// same bytes of the same member get the same answer, others are refused.
+func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, by string, env *pb.Envelope) (*pb.PlanExtended, error) {
 	r, err := h.journal.Last(ctx, l.reports, extensionKey(in.GetReportId(), in.GetInstructionId()))
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil, nil
@@ -116,7 +122,7 @@ func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(x.GetInstruction().GetPayload(), env.GetPayload()) {
+	if x.GetBy() != by || !bytes.Equal(x.GetInstruction().GetPayload(), env.GetPayload()) {
 		return nil, rpc.Refuse(codes.AlreadyExists, "ID_REUSED", "instruction_id",
 			"同じ ID で別の指示が既に記録されています。", "Another instruction has been recorded under this id.")
 	}
@@ -130,8 +136,10 @@ func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, env *
 func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *grant, f *pb.Forward, from *sender, x *pb.PlanExtended, preview bool) ([]made, error) {
 	w := h.world()
 	e, _ := l.index.report(a.GetReportId())
-	handling := proto.CloneOf(a.GetPlan().GetHandling())
-	handling.Tlp = e.label
+	handling, err := h.inForce(ctx, l, e, a)
+	if err != nil {
+		return nil, err
+	}
 	var own *pb.Copy
 	if held != nil {
 		own = held.copy
@@ -332,8 +340,13 @@ func (h *Hub) giveBacklog(ctx context.Context, l *lane, id, member string, w wor
 	if err != nil {
 		return err
 	}
-	handling := proto.CloneOf(a.GetPlan().GetHandling())
-	handling.Tlp = e.label
+	if a.GetSealed() {
+		return nil // relabelled since, but only its source can open it
+	}
+	handling, err := h.inForce(ctx, l, e, a)
+	if err != nil {
+		return err
+	}
 	p := backlog(a.GetOutline(), handling, a.GetSource(), w.dir.members[member], a.GetAcceptTime().AsTime(), w)
 	if p == nil {
 		return nil
@@ -365,29 +378,28 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	l, a, held, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
 	p := a.GetPlan()
 	resp := &pb.ExplainReportResponse{DirectoryRevision: p.GetDirectoryRevision(), PolicyVersion: p.GetPolicyVersion(), DecideTime: p.GetDecideTime()}
-	if held != nil {
-		if req.GetMember() != from.id.member || held.copy == nil {
+	if held := first(grants); held != nil {
+		if req.GetMember() != from.id.member {
 			return nil, notFound()
 		}
 		if held.extended != nil {
 			p = held.extended.GetPlan()
 			resp = &pb.ExplainReportResponse{DirectoryRevision: p.GetDirectoryRevision(), PolicyVersion: p.GetPolicyVersion(), DecideTime: p.GetDecideTime()}
 		}
-		resp.Copy = held.copy
+		resp.Copy = held.told()
 		return resp, nil
 	}
 	e, _ := l.index.report(req.GetReportId())
-	g, err := h.grantIn(ctx, l, e, a, req.GetMember())
-	if err != nil {
+	if grants, err = h.grantsTo(ctx, l, e, a, req.GetMember()); err != nil {
 		return nil, err
 	}
-	if g != nil && g.copy != nil {
+	if g := first(grants); g != nil {
 		resp.Copy = g.copy
 		if g.extended != nil {
 			resp.DecideTime = g.extended.GetPlan().GetDecideTime()

@@ -133,7 +133,7 @@ func mayPass(o *pb.Outline, h *pb.Handling, by *pb.Member, held *pb.Copy, m *pb.
 		return may("ADDRESSED", basis[label], more)
 	}
 	for _, t := range held.GetTasks() {
-		if slices.Contains(t.GetMembers(), m.GetId()) || slices.Contains(strings.Split(t.GetRole(), ","), roleWord([]pb.Role{m.GetRole()})) {
+		if slices.Contains(t.GetMembers(), m.GetId()) || w.asks(t.GetGround().GetRule(), m) {
 			if g := may(t.GetGround().GetRule(), t.GetGround().GetBasis(), tlp.Addressed); g != nil {
 				g.Obligation = t.GetGround().GetObligation()
 				return g
@@ -142,17 +142,28 @@ func mayPass(o *pb.Outline, h *pb.Handling, by *pb.Member, held *pb.Copy, m *pb.
 	}
 	for _, permission := range o.GetOnwardPermissions() {
 		if means(permission.GetBy(), by) && means(permission.GetTo(), m) {
-			if g := may("ONWARD_PERMISSION", "情報連絡元の事前許可 ("+permission.GetBy()+" → "+permission.GetTo()+")", tlp.Addressed); g != nil {
-				return g
+			// The source's own permission reaches beyond its label; labels under
+			// which only the source passes on were refused before.
+			return &pb.Ground{
+				Rule: "ONWARD_PERMISSION", Basis: "情報連絡元の事前許可 (" + permission.GetBy() + " → " + permission.GetTo() + ")", Obligation: pb.Obligation_OBLIGATION_MAY,
 			}
 		}
 	}
-	if slices.Contains(by.GetClients(), m.GetId()) {
+	// Clients of an addressed organisation, not their clients in turn.
+	if slices.Contains(by.GetClients(), m.GetId()) && !slices.ContainsFunc(held.GetGrounds(), func(g *pb.Ground) bool { return g.GetRule() == "CLIENT" }) {
 		if g := may("CLIENT", basis[label], tlp.ClientOfAddressed); g != nil {
 			return g
 		}
 	}
 	return may("WITHIN_LABEL", basis[label], 0)
+}
+
+// asks reports whether a TASK row in force now means m, which may have joined
+// since the task was given.
+func (w world) asks(rule string, m *pb.Member) bool {
+	return slices.ContainsFunc(w.policy.routes, func(r route) bool {
+		return r.id == rule && r.act == pb.Act_ACT_TASK && w.policy.uses(&r) && slices.Contains(w.holders(r, ""), m)
+	})
 }
 
 // onwardFlow is the way to m, which never lets more through than the holder's

@@ -61,6 +61,11 @@ func plan(o *pb.Outline, source string, parents []*pb.Handling, w world) (*pb.Pl
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now),
 	}
 	p.inherit(parents)
+	if e := p.plan.GetHandling().GetRestrictions().GetExpireTime(); e != nil && !w.now.Before(e.AsTime()) {
+		p.refuse("restrictions.expire_time", "EXPIRED",
+			"有効期限を過ぎているため、だれにも届きません。期限を延ばして送り直してください。",
+			"It has expired and would reach nobody. Send it again with a later expiry.")
+	}
 	if p.label.NeedsCommunity() {
 		p.bad = append(p.bad, checkCommunity(o.GetCommunityId(), p.source, w)...)
 	}
@@ -219,7 +224,10 @@ func (p *planning) everybody() {
 		g.Rule = "COMMUNITY"
 	}
 	for _, m := range p.w.others(p.source.GetId()) {
-		if tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
+		// Who uses the service is told of its state by a step of its own (R18), not
+		// of what happened.
+		toldOfState := p.flow(m) == pb.Flow_FLOW_STATUS
+		if !toldOfState && tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
 			c := p.candidate(m)
 			c.grounds = append(c.grounds, g)
 		}
@@ -388,8 +396,11 @@ func (p *planning) leaveOut(c *candidate, reason string) {
 }
 
 // reachedOnward reports whether the source permits a recipient of its own to
-// pass the report on to m.
+// pass the report on to m, and nothing else forbids that.
 func (p *planning) reachedOnward(m *pb.Member) bool {
+	if len(forwardable(p.label, p.plan.GetHandling(), true, p.w.now)) > 0 {
+		return false
+	}
 	for _, o := range p.o.GetOnwardPermissions() {
 		if !means(o.GetTo(), m) {
 			continue

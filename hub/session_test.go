@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -570,7 +571,11 @@ func transcript(t *testing.T, withhold bool, via transport) (said []string) {
 		note("heartbeat %d", s.heartbeat())
 		for range deliveries {
 			d := s.delivery()
-			note("delivery %d %s from %s: %s", d.GetDeliverySequence(), named[d.GetReportId()], d.GetSource(), d.GetCopy())
+			// The digest is of content that is random here; that it is the content's is checked.
+			digest := sha256.Sum256(d.GetEnvelope().GetPayload())
+			require.Equal(t, digest[:], d.GetCopy().GetPayloadDigest())
+			d.Copy.PayloadDigest = nil
+			note("delivery %d %s from %s: %v", d.GetDeliverySequence(), named[d.GetReportId()], d.GetSource(), protojson.Format(d.GetCopy()))
 			s.confirm(d, stored)
 		}
 		h.confirmed(c, pb.Lane_LANE_LIVE, until)

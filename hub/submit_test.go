@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -47,8 +46,10 @@ func (h *testHub) stored(lane pb.Lane) (all []*pb.ReportAccepted) {
 	last, err := h.journal.Position(context.Background(), s)
 	require.NoError(h.t, err)
 	require.NoError(h.t, h.journal.ReadTo(context.Background(), s, 0, last, func(r journal.Record) error {
-		a, err := accepted(r)
-		all = append(all, a)
+		a, _, err := decoded(r)
+		if a != nil {
+			all = append(all, a)
+		}
 		return err
 	}))
 	return all
@@ -73,6 +74,7 @@ func TestAReceiptPromisesTheReportAndItsPlan(t *testing.T) {
 	require.Equal(t, pb.Lane_LANE_LIVE, receipt.GetLane())
 	require.Equal(t, digest[:], receipt.GetPayloadDigest())
 	require.Equal(t, "testport", receipt.GetPortId())
+	preview.Plan.DecideTime = receipt.GetPlan().GetDecideTime() // all but the instant
 	require.True(t, proto.Equal(preview.GetPlan(), receipt.GetPlan()), "the preview is the gate")
 	require.WithinDuration(t, time.Now(), receipt.GetAcceptTime().AsTime(), time.Minute)
 }
@@ -433,11 +435,11 @@ func TestAReportIsAcceptedOnlyWithItsParts(t *testing.T) {
 		_, err := a.submit(r, newID())
 		require.Equal(t, codes.FailedPrecondition, requireReason(t, err, "PART_MISSING").Code)
 	}
-	check.Missing()
+	missing()
 	require.NoError(t, upload(c, pb.Lane_LANE_LIVE, p, data), "what another member uploads is its own")
-	check.Missing()
+	missing()
 	require.NoError(t, upload(a, pb.Lane_LANE_EXERCISE, p, data), "what is uploaded to exercises stays there")
-	check.Missing()
+	missing()
 	require.NoError(t, upload(a, pb.Lane_LANE_LIVE, p, data[:300<<10], nil, data[300<<10:]))
 	lies := proto.CloneOf(r)
 	lies.Attachments[0].Size++

@@ -24,14 +24,14 @@ import (
 // never been. Times, keys and signatures differ between any two runs and are
 // left out; everything else counts, sizes and numbers too.
 func TestTheTranscriptOfANonRecipientIsTheSameWithAndWithoutAReport(t *testing.T) {
-	with, without := transcript(t, true), transcript(t, false)
+	with, without := whole(t, true), whole(t, false)
 	require.NotEmpty(t, with)
 	require.Equal(t, without, with)
 }
 
-// transcript is everything that member c gets and can ask for while a reports
+// whole is everything that member c gets and can ask for while a reports
 // to c, and, in one of the two runs, to others as well.
-func transcript(t *testing.T, withheld bool) (lines []string) {
+func whole(t *testing.T, withheld bool) (lines []string) {
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR, "ops"), h.join("b", pb.Role_ROLE_POLICE, "ops"), h.join("c", pb.Role_ROLE_PORT_AUTHORITY)
 	note := func(what string, m proto.Message, err error) {

@@ -73,7 +73,7 @@ func ExampleClient() {
 	}
 	fmt.Println(item.GetState())
 	for _, c := range item.GetPlan().GetCopies() {
-		fmt.Println(c.GetMember(), c.GetRule())
+		fmt.Println(c.GetMember(), c.GetGrounds()[0].GetRule())
 	}
 	if err := client.Close(); err != nil {
 		log.Fatal(err)

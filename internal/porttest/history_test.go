@@ -344,11 +344,15 @@ func (h *history) restartNode() {
 	id := h.one(h.present())
 	require.NoError(h.t, h.StopNode(id))
 	require.NoError(h.t, h.StartNode(h.t.Context(), id))
+	require.NoError(h.t, h.Connected(h.t.Context(), id))
 }
 
 func (h *history) restartHub() {
 	require.NoError(h.t, h.StopHub())
 	require.NoError(h.t, h.StartHub(h.t.Context()))
+	for _, id := range h.present() {
+		require.NoError(h.t, h.Connected(h.t.Context(), id))
+	}
 }
 
 // settle waits until everybody who is here has what the plans give.
