@@ -56,7 +56,7 @@ func (a *app) printReport(answer *pb.GetReportResponse) error {
 	}
 	title := r.GetTitle()
 	if in := answer.GetReceived(); in != nil {
-		title = a.titleOf(in, title)
+		title = a.titleOf(in, or(title, in.GetTitle()))
 	}
 	if err := a.say(a.chip(labelInForce(answer)) + " " + a.titled(r.GetLane(), title)); err != nil {
 		return err
