@@ -293,7 +293,23 @@ func (h *history) forward() {
 
 // arrivedAt waits until a holder has a report.
 func (h *history) arrivedAt(member string, a *told) {
-	require.Eventually(h.t, func() bool { return h.has(member, a) }, 40*time.Second, 20*time.Millisecond, "%s gets report %d", member, a.n)
+	for deadline := time.Now().Add(40 * time.Second); !h.has(member, a); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Log(h.logOf(a.id))
+			require.FailNow(h.t, "never arrived", "report %d at %s", a.n, member)
+		}
+	}
+}
+
+// logOf is what was logged about one report.
+func (h *history) logOf(id string) string {
+	var about []string
+	for line := range strings.Lines(h.log.String()) {
+		if true {
+			about = append(about, line)
+		}
+	}
+	return strings.Join(about, "")
 }
 
 func (h *history) has(member string, a *told) bool {
