@@ -250,7 +250,7 @@ func TestUsersLearnTheStateOfTheServiceAndNothingElse(t *testing.T) {
 	p := project(t, full(), pb.Flow_FLOW_STATUS).Report
 	require.Equal(t, []string{
 		"case_id", "community_id", "impact.affected_services", "impact.users_effect", "onward_permissions.by", "onward_permissions.to",
-		"relabels", "report_id", "restrictions.text",
+		"report_id", "restrictions.text",
 	}, texts(t, &anonymizer.Projected{Report: p}))
 	require.Equal(t, pb.BusinessImpact(1), p.GetImpact().GetBusiness())
 	require.Equal(t, pb.RecoveryState(1), p.GetRecovery().GetState())
@@ -344,7 +344,7 @@ func scramble(m protoreflect.Message) {
 
 // message, context and technique are the texts that several flows have.
 const (
-	message   = "report_id case_id community_id restrictions.text onward_permissions.by onward_permissions.to relabels"
+	message   = "report_id case_id community_id restrictions.text onward_permissions.by onward_permissions.to"
 	technique = "attack_technical.malware attack_technical.techniques attack_technical.tools attack_technical.indicators.value " +
 		"attack_technical.indicators.description ransom.note attack_technical.ransom.extension attack_technical.ransom.family " +
 		"attack_technical.ransom.intrusion_path attack_technical.ddos.vector attack_technical.stix_bundle.media_type attack_technical.text " +
@@ -382,6 +382,11 @@ func TestExactlyTheseTextsLeave(t *testing.T) {
 			technique + " attack_timeline.text parallel_notices.role parallel_notices.reference " + strings.ReplaceAll(damage, " publication.url", ""), "TECHNIQUE DAMAGE"},
 		{"peers, named and damage", consent(&pb.Consents{PeerNamed: true, PeerDamage: true}), pb.Flow_FLOW_PEER,
 			technique + " attack_timeline.text attachments.name " + notices + " " + damage + " " + identity + " " + place, "TECHNIQUE DAMAGE IDENTITY"},
+		{"peers, named and damage, parts with hidden data", func(r *pb.Report) {
+			unsanitised(r)
+			r.Consents = &pb.Consents{PeerNamed: true, PeerDamage: true}
+		}, pb.Flow_FLOW_PEER, technique + " attack_timeline.text " + notices + " " + damage + " " + identity + " " + place, ""},
+		{"public, parts with hidden data", unsanitised, pb.Flow_FLOW_PUBLIC, "attack_technical.vulnerabilities " + system + " attack_timeline.text spread.text " + damage + " reporter.organisation " + place, ""},
 		{"expert", nil, pb.Flow_FLOW_EXPERT, technique + " " + vulnerability + " " + system + " attack_timeline.text spread.text", "TECHNIQUE CONTEXT"},
 		{"expert, parts with hidden data", unsanitised, pb.Flow_FLOW_EXPERT, technique + " " + vulnerability + " " + system + " attack_timeline.text spread.text", "TECHNIQUE"},
 		{"expert under NDA", unsanitised, pb.Flow_FLOW_EXPERT_NDA,

@@ -102,7 +102,7 @@ func (n *Node) GetReport(ctx context.Context, req *pb.GetReportRequest) (*pb.Get
 	if resp.Received, err = n.store.item(ctx, lane, id); err != nil {
 		return nil, err
 	}
-	if expired(resp.Received.GetRestrictions(), time.Now()) {
+	if expired(resp.Received.GetRestrictions(), n.store.now()) {
 		return nil, runOut(resp.Received)
 	}
 	if resp.Report, _, err = n.store.reportOf(ctx, lane, id); err != nil {

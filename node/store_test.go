@@ -451,7 +451,7 @@ func TestReceivedReportIsKeptAsItIs(t *testing.T) {
 	require.True(t, proto.Equal(&pb.InboxItem{
 		Report: r.GetReportId(), Case: r.GetCaseId(), Seq: 1, Tlp: "TLP:AMBER+STRICT", Title: "ランサムウェア", Text: "端末3台",
 		Source: "terminal-a", SourceName: "東ターミナル", Lane: liveLane, Persons: []string{"sato"}, AcceptTime: d.GetAcceptTime(),
-		Restrictions: r.GetRestrictions(), Stage: r.GetStage(), Parts: []*pb.Part{part},
+		Restrictions: r.GetRestrictions(), Stage: r.GetStage(), Parts: []*pb.Part{part}, Named: true,
 	}, item), item)
 	gotReport, gotDelivery, err := s.reportOf(ctx, liveLane, r.GetReportId())
 	require.NoError(t, err)

@@ -578,29 +578,29 @@ func isReference(name string) bool {
 // write writes the new bundle.
 func (f *filter) write() (out []byte, dropped int, err error) {
 	objects := []byte{'['}
+	var object jsontext.Value
 	for i := range f.objects {
 		e := &f.objects[i]
 		if !e.goes {
 			dropped++
 			continue
 		}
-		if len(objects) > 1 {
-			objects = append(objects, ',')
-		}
-		start := len(objects)
-		objects = append(objects, '{')
+		object = append(object[:0], '{')
 		for i, p := range e.properties {
 			if i > 0 {
-				objects = append(objects, ',')
+				object = append(object, ',')
 			}
-			objects = append(objects, `"`+p.name+`":`...)
-			objects = append(objects, p.value...)
+			object = append(object, `"`+p.name+`":`...)
+			object = append(object, p.value...)
 		}
-		object := jsontext.Value(append(objects[start:len(objects):len(objects)], '}'))
+		object = append(object, '}')
 		if err := object.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
 			return nil, 0, err
 		}
-		objects = append(objects[:start], object...)
+		if len(objects) > 1 {
+			objects = append(objects, ',')
+		}
+		objects = append(objects, object...)
 	}
 	objects = append(objects, ']')
 	if dropped == len(f.objects) {
