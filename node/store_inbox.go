@@ -193,8 +193,9 @@ func (s *store) relabelOlder(tx *sql.Tx, inbox string, a arrival) error {
 }
 
 // relabel notes the label that the source has given a report since. A report
-// that is not here changes nothing but the mark.
-func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (known bool, err error) {
+// that is not here changes nothing but the mark; so does a wider label for one
+// that came sealed, unless the source has signed it.
+func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery, signed bool) (known bool, err error) {
 	inbox, err := tablesOf(lane)
 	if err != nil {
 		return false, err
@@ -203,12 +204,32 @@ func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (know
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
-		done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE report_id = ?`), d.GetRelabelling().GetTlp(), d.GetRelabelling().GetReportId())
+		var row int64
+		var stored []byte
+		var now tlp.Label
+		err := tx.QueryRow(inLane(inbox, `SELECT row, item, relabelled FROM {inbox} WHERE report_id = ?`), d.GetRelabelling().GetReportId()).Scan(&row, &stored, &now)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		changed, err := done.RowsAffected()
-		known = changed > 0
+		item := new(pb.InboxItem)
+		if err := s.decode(stored, item); err != nil {
+			return err
+		}
+		came, _, err := tlp.Parse(item.GetTlp())
+		if err != nil {
+			return damaged(s.path, err)
+		}
+		if !now.Valid() {
+			now = came
+		}
+		if label := tlp.Label(d.GetRelabelling().GetTlp()); came.NeedsSeal() && !signed && tlp.Strictest(label, now) != label {
+			return nil
+		}
+		known = true
+		_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), d.GetRelabelling().GetTlp(), row)
 		return err
 	})
 	return known, err
