@@ -33,6 +33,10 @@ func (a *app) showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Flags().Changed("parts") && c.Flags().Changed("key") && len(partsOf(answer.GetReport())) > 0 {
+				return usage(Text{"--key で開いた報告の添付は、ここでは取り出せません", "the parts of a report that --key opens cannot be taken out here"},
+					Text{"添付が要る時は、ノードが鍵を預かる人に送ってもらってください (minato forward)", "when they are needed, have it sent to a person whose key the node keeps (minato forward)"})
+			}
 			if c.Flags().Changed("parts") {
 				if err := a.saveParts(c.Context(), n, answer.GetReport(), parts); err != nil {
 					return err
