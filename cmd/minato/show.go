@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -225,6 +226,9 @@ func (a *app) sourceOf(in *pb.InboxItem, nobody string) string {
 
 // titleOf is the title, or why there is none.
 func (a *app) titleOf(in *pb.InboxItem, title string) string {
+	if end := in.GetRestrictions().GetExpireTime(); title == "" && end != nil && !time.Now().Before(end.AsTime()) {
+		return a.t("(期限を過ぎたため表示しません)", "(expired, shown no more)")
+	}
 	if title == "" && slices.Contains(in.GetWithheld(), "title") {
 		return a.t("(件名はこの写しに含まれません)", "(this copy has no title)")
 	}
