@@ -350,7 +350,7 @@ func TestWhatAMemberMayNotSeeIsAsWhatNeverWas(t *testing.T) {
 		},
 		"relabel in its case": func(m *testMember, id string) error {
 			d := firstReport("a")
-			d.Relabels = id
+			d.Relabels, d.CaseId = id, r.GetCaseId()
 			_, err := m.hub.PlanReport(ctx, &pb.PlanReportRequest{Report: d})
 			return err
 		},
@@ -368,7 +368,7 @@ func TestWhatAMemberMayNotSeeIsAsWhatNeverWas(t *testing.T) {
 			}
 		}
 		// A recipient sees its own copy and nothing that is its source's.
-		for _, what := range []string{"receipts", "explain the source", "relabel"} {
+		for _, what := range []string{"receipts", "explain the source", "relabel", "relabel in its case"} {
 			never := newID()
 			require.Equal(t, answerBytes(t, asks[what](b, never), never), answerBytes(t, asks[what](b, r.GetReportId()), r.GetReportId()), what)
 		}
@@ -415,16 +415,13 @@ func TestHoldersHearOfANewLabelAndNobodyElse(t *testing.T) {
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_PORT_AUTHORITY), h.join("c", pb.Role_ROLE_PORT_AUTHORITY)
 	h.join("client", pb.Role_ROLE_OPERATOR)
-	h.set("b", func(m *pb.MemberSet) { m.Clients = []string{"client"} })
+	h.join("somebody", pb.Role_ROLE_PORT_AUTHORITY)
 	toB, toC := b.open(t, live, viaGRPC), c.open(t, live, viaNATS)
 	r := a.must(firstReport("b"))
 	toB.got(r.GetReportId())
 	follow := func(label pb.TlpLabel, sequence uint32, to ...string) *pb.Report {
 		f := firstReport(to...)
 		f.CaseId, f.Sequence, f.Stage, f.Tlp, f.Relabels = r.GetCaseId(), sequence, pb.Stage_STAGE_FOLLOW_UP, label, r.GetReportId()
-		if label == pb.TlpLabel_TLP_LABEL_GREEN {
-			f.CommunityId = "testport"
-		}
 		return f
 	}
 	stranger := follow(pb.TlpLabel_TLP_LABEL_CLEAR, 2, "c")
@@ -451,16 +448,23 @@ func TestHoldersHearOfANewLabelAndNobodyElse(t *testing.T) {
 	requireReason(t, err, "NOT_FOUND")
 
 	// The label in force decides from now on.
-	narrower := follow(pb.TlpLabel_TLP_LABEL_GREEN, 3, "c")
+	derived := firstReport("a")
+	derived.Tlp, derived.DerivedFrom = pb.TlpLabel_TLP_LABEL_CLEAR, []string{r.GetReportId()}
+	b.must(derived)
+	_, err = b.forward(r.GetReportId(), "somebody")
+	require.NoError(t, err, "under TLP:CLEAR")
+	narrower := follow(pb.TlpLabel_TLP_LABEL_AMBER, 3, "c")
 	a.must(narrower)
 	toB.confirm(toB.delivery(), stored)
 	toC.got(narrower.GetReportId())
-	derived := firstReport("a")
-	derived.Tlp, derived.DerivedFrom = pb.TlpLabel_TLP_LABEL_CLEAR, []string{r.GetReportId()}
 	check := func() {
 		t.Helper()
-		_, err := b.submit(derived, newID())
+		again := proto.CloneOf(derived)
+		again.ReportId, again.CaseId = newID(), newID()
+		_, err := b.submit(again, newID())
 		requireReason(t, err, "LABEL_LOOSER_THAN_SOURCE")
+		_, err = b.forward(r.GetReportId(), "client")
+		requireReason(t, err, "NOT_YOURS_TO_GIVE")
 	}
 	check()
 	require.Empty(t, toC.rest())

@@ -534,7 +534,7 @@ var (
 	// as signed, and got as the client of a recipient.
 	oracleHolders = []string{"source", "whole", "nameless", "client"}
 	// Why the holder thinks that the other may have it.
-	oracleWhys = []string{"client", "permitted-role", "permitted-member", "task", "task-role", "community", "child", "port", "has", "by", "self", "former", "invited", "unknown"}
+	oracleWhys = []string{"client", "permitted-role", "permitted-member", "permitted-another", "task", "task-role", "community", "child", "port", "has", "by", "self", "former", "invited", "unknown"}
 )
 
 // expected looks a case up in the tables.
@@ -576,7 +576,7 @@ func (c passCase) expected() (v verdict) {
 		standing := map[bool]string{true: "person", false: "addressed"}[c.person]
 		allowed = covered(mayRead[c.label][standing]) && c.secrecy != "unsworn"
 	} else {
-		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "task-role": "task", "has": "port"}[c.why]
+		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "permitted-another": "port", "task-role": "task", "has": "port"}[c.why]
 		if column == "" {
 			column = c.why
 		}
@@ -644,6 +644,8 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 		h.OnwardPermissions = []*pb.OnwardPermission{{By: "council", To: "it"}, {By: word(by), To: word(it)}}
 	case "permitted-member":
 		h.OnwardPermissions = []*pb.OnwardPermission{{By: "by", To: "council"}, {By: "by", To: "it"}}
+	case "permitted-another": // to pass it on, or to have it
+		h.OnwardPermissions = []*pb.OnwardPermission{{By: "council", To: "it"}, {By: "by", To: "council"}}
 	case "task":
 		held.Tasks = []*pb.Step{{Ground: &pb.Ground{Rule: "T1", Obligation: pb.Obligation_OBLIGATION_MUST}, Act: pb.Act_ACT_TASK, Members: []string{"it"}}}
 	case "task-role": // it joined after the task was given
@@ -721,9 +723,9 @@ func TestPassingOnIsWhatTheTablesSayOverTheWholeDomain(t *testing.T) {
 			}
 		}
 	}
-	// 5 labels, 4 holders, 14 reasons, 10 roles, 6 restrictions, 3 states of
+	// 5 labels, 4 holders, 15 reasons, 10 roles, 6 restrictions, 3 states of
 	// secrecy, inside or outside, a person or not, 2 lanes.
-	require.Equal(t, 5*4*14*10/everyNthWorld*(6*3*2*2*2), cases)
+	require.Equal(t, 5*4*15*10/everyNthWorld*(6*3*2*2*2), cases)
 }
 
 // rows: the routing table of the scheme, one line a row, entered a second time
