@@ -4,7 +4,7 @@
 GO    ?= go
 TOOL  := $(GO) tool -modfile=internal/tools/go.mod
 # Packages with benchmarks of the whole way of a report.
-BENCH ?= ./hub ./internal/journal ./node ./internal/stix
+BENCH ?= ./anonymizer ./hub ./internal/journal ./node ./internal/stix
 # Folder with the data for make conformance.
 DATA  ?=
 

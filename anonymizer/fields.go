@@ -197,7 +197,7 @@ create_time                              keep          keep    keep        day  
 kind                                     keep          keep    keep        keep       keep    keep
 secrecy_regime                           keep          keep    keep        keep       keep    keep
 derived_from                             -             -       -           -          -       -
-relabels                                 keep          keep    keep        keep       keep    keep
+relabels                                 -             -       -           -          -       -
 `
 
 // parts has a verdict for each class of an attachment. A class without a row

@@ -16,9 +16,10 @@ import (
 
 // Names lists what a source is known by: the names of the member, its
 // organisation and terminal, its desks, its contacts with telephone and mail,
-// its persons; organisations also without 株式会社, Co., Ltd. and the like,
-// telephone numbers also without the leading zero, which an international number
-// lacks. Names of desks that every organisation has, such as CSIRT, are left
+// its persons; organisations also without 株式会社, Co., Ltd. and the like, people
+// also by each part of their name, telephone numbers also without the leading
+// zero, which an international number lacks, mail addresses also by their domain
+// unless that of a provider. Names of desks that every organisation has, such as CSIRT, are left
 // out: they tell of nobody. The order is that of the profile; nothing stands
 // twice.
 func Names(p *pb.Profile, member *pb.Member) []string {
@@ -52,6 +53,9 @@ func Names(p *pb.Profile, member *pb.Member) []string {
 				add(national)
 			}
 			add(c.GetMail())
+			if _, domain, ok := strings.Cut(c.GetMail(), "@"); ok && !providers[strings.ToLower(domain)] {
+				add(domain)
+			}
 		}
 	}
 	for _, one := range p.GetPersons() {
@@ -66,6 +70,16 @@ var common = func() map[string]bool {
 	for name := range strings.FieldsSeq(`csirt soc it cs 窓口 代表 担当 担当者 責任者 当直 夜間窓口 緊急窓口 連絡窓口 情報連絡窓口
 		総務部 総務課 経営企画部 システム部 システム課 情報システム部 情報システム課 情報セキュリティ担当 セキュリティ担当 mr ms dr`) {
 		all[lettersOf(name).text] = true
+	}
+	return all
+}()
+
+// providers are domains of mail that tell of nobody.
+var providers = func() map[string]bool {
+	all := map[string]bool{}
+	for name := range strings.FieldsSeq(`gmail.com googlemail.com outlook.com outlook.jp hotmail.com hotmail.co.jp live.jp icloud.com me.com
+		yahoo.co.jp ymail.ne.jp yahoo.com docomo.ne.jp ezweb.ne.jp au.com softbank.ne.jp i.softbank.jp ocn.ne.jp nifty.com biglobe.ne.jp so-net.ne.jp`) {
+		all[name] = true
 	}
 	return all
 }()

@@ -43,10 +43,10 @@ type Projected struct {
 	// the proto ("summary", "reporter.contacts"), sorted. A message of which
 	// nothing is left stands for its fields. A list stands here when the copy
 	// lacks some of its entries. It tells what the original holds: it is for the
-	// source and the hub, not for the recipient.
+	// source, not for the recipient, who may see Lacks.
 	Withheld []string
 	// Generalised are the fields that the copy has in a coarser form, sorted. It
-	// is for the source and the hub too.
+	// is for the source too.
 	Generalised []string
 	// Bundle is the STIX bundle of the copy, whose digest and size the copy
 	// carries in attack_technical.stix_bundle. Nil when there is none or nothing
@@ -88,6 +88,32 @@ func Project(r *pb.Report, flow pb.Flow, bundle []byte) (*Projected, error) {
 	}
 	p.Withheld, p.Generalised = sorted(b.withheld), sorted(b.generalised)
 	return p, nil
+}
+
+// Lacks says what a copy for a flow lacks or has coarser, whatever the report
+// holds: the same for every report of its kind and consents. That is what a
+// recipient may be told; Projected.Withheld would tell it which fields the
+// report has. copied is the copy; the lists are sorted.
+func Lacks(copied *pb.Report, flow pb.Flow) (withheld, generalised []string) {
+	if flow == pb.Flow_FLOW_AUTHORITY {
+		return nil, nil
+	}
+	holds := conditions(copied)
+	var along func(steps []step)
+	along = func(steps []step) {
+		for _, s := range steps {
+			switch as, goes := s.row[flow].of(holds); {
+			case !goes:
+				withheld = append(withheld, s.path)
+			case as != whole:
+				generalised = append(generalised, s.path)
+			default:
+				along(s.below)
+			}
+		}
+	}
+	along(plan)
+	return sorted(withheld), sorted(generalised)
 }
 
 // builder builds the copy for one flow.

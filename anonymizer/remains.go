@@ -12,10 +12,10 @@ import (
 // part. The types of event and cause, times and the risk of spreading alone tell
 // a peer nothing that it can act on.
 //
-// A withdrawal and a change of label always remain: whoever holds the earlier
-// report must learn of them.
+// A withdrawal always remains: whoever holds the earlier report must learn of
+// it.
 func Remains(p *pb.Report) bool {
-	if p.GetStage() == pb.Stage_STAGE_WITHDRAWAL || p.GetRelabels() != "" {
+	if p.GetStage() == pb.Stage_STAGE_WITHDRAWAL {
 		return true
 	}
 	t := p.GetAttackTechnical()

@@ -136,6 +136,7 @@ func TestTermsListEveryValue(t *testing.T) {
 	for _, enum := range []protoreflect.Enum{
 		pb.Role(0), pb.EventType(0), pb.CauseClass(0), pb.CauseType(0), pb.BusinessImpact(0), pb.SpreadRisk(0),
 		pb.SystemKind(0), pb.RecoveryState(0), pb.PersonalData(0), pb.Certainty(0), pb.Reaction(0),
+		pb.Kind(0), pb.Flow(0), pb.Act(0), pb.Obligation(0),
 	} {
 		values := enum.Descriptor().Values()
 		for i := range values.Len() {

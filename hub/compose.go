@@ -161,7 +161,7 @@ func (h *Hub) composeSealed(l *lane, p *pb.Plan, digest []byte, sealed *pb.Seale
 			continue
 		}
 		o := proto.CloneOf(sealed.GetOutline())
-		o.Recipients, o.DerivedFrom, o.LegalBasis, o.Facts = nil, nil, nil, nil
+		o.Recipients, o.DerivedFrom, o.LegalBasis, o.Facts, o.Relabels = nil, nil, nil, nil, ""
 		own := &pb.SealedReport{Outline: o, Suite: sealed.GetSuite(), Variants: []*pb.SealedVariant{v}}
 		for _, w := range sealed.GetWraps() {
 			if w.GetMember() == c.GetMember() && w.GetVariant() == uint32(i) {

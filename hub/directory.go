@@ -29,6 +29,8 @@ type directory struct {
 	pending []pending
 	// later is what at gave last.
 	later atomic.Pointer[directory]
+	// here is what present gave.
+	here atomic.Pointer[[]*pb.Member]
 }
 
 // pending is a change of a member that has been decided and is not yet in
@@ -170,6 +172,16 @@ func (d *directory) apply(revision uint64, change *pb.DirectoryChange) (*directo
 		return nil, fmt.Errorf("directory: unknown change %T at revision %d", c, revision)
 	}
 	return next, nil
+}
+
+// present is the members that may send and receive, by id.
+func (d *directory) present() []*pb.Member {
+	if here := d.here.Load(); here != nil {
+		return *here
+	}
+	here := slices.DeleteFunc(d.sorted(), func(m *pb.Member) bool { return m.GetState() != pb.MemberState_MEMBER_STATE_ACTIVE })
+	d.here.Store(&here)
+	return here
 }
 
 // edit gives a member of its own to a directory that is being made.

@@ -24,6 +24,7 @@ type grant struct {
 	accepted *pb.ReportAccepted
 	extended *pb.PlanExtended // nil when the plan of the report gave it
 	copy     *pb.Copy         // nil when the member is only told of a new label
+	relabels bool             // the member has the report whose label this one changes
 }
 
 // grantOf is what the record at a position gives a member; nil when it gives
@@ -32,8 +33,10 @@ func grantOf(position uint64, a *pb.ReportAccepted, x *pb.PlanExtended, member s
 	g := &grant{position: position, accepted: a, extended: x, copy: copyFor(a.GetPlan(), member)}
 	if x != nil {
 		g.copy = copyFor(x.GetPlan(), member)
+	} else {
+		g.relabels = slices.Contains(a.GetRelabelledHolders(), member)
 	}
-	if g.copy == nil && (x != nil || !slices.Contains(a.GetRelabelledHolders(), member)) {
+	if g.copy == nil && !g.relabels {
 		return nil
 	}
 	return g
@@ -52,8 +55,17 @@ func copyFor(p *pb.Plan, member string) *pb.Copy {
 // expired reports whether the restrictions of the report forbid that anything
 // of it leaves any more.
 func (g *grant) expired(now time.Time) bool {
-	e := g.accepted.GetPlan().GetHandling().GetRestrictions().GetExpireTime()
+	e := g.handling().GetRestrictions().GetExpireTime()
 	return e != nil && !now.Before(e.AsTime())
+}
+
+// handling is how the holder has to treat the report, as it was decided with
+// the copy.
+func (g *grant) handling() *pb.Handling {
+	if g.extended != nil {
+		return g.extended.GetPlan().GetHandling()
+	}
+	return g.accepted.GetPlan().GetHandling()
 }
 
 // report is the id of the report that the grant is about.
@@ -92,9 +104,12 @@ func (g *grant) envelope() (*pb.Envelope, error) {
 // source carries nothing that would: no name, no key, no signature of it.
 func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 	a := g.accepted
-	d := &pb.Delivery{DeliverySequence: sequence, Lane: a.GetLane(), ReportId: g.report(), AcceptTime: a.GetAcceptTime(), Handling: a.GetPlan().GetHandling()}
+	d := &pb.Delivery{DeliverySequence: sequence, Lane: a.GetLane(), ReportId: g.report(), AcceptTime: a.GetAcceptTime(), Handling: g.handling()}
+	if g.extended == nil && g.relabels {
+		d.Relabelling = &pb.Relabelling{ReportId: a.GetOutline().GetRelabels(), Tlp: g.handling().GetTlp()}
+	}
 	if g.copy == nil {
-		d.Relabelling = &pb.Relabelling{ReportId: g.report(), Tlp: a.GetPlan().GetHandling().GetTlp()}
+		d.Handling = nil // that of a report which this member does not get
 		return d, nil
 	}
 	d.Copy = g.told()
@@ -122,10 +137,11 @@ func (g *grant) part(digest []byte) bool {
 	return slices.ContainsFunc(g.copy.GetParts(), func(d []byte) bool { return bytes.Equal(d, digest) })
 }
 
-// visible is a report that the caller reported, with a nil grant, or that a
-// plan gives to the caller. Everything else is not found, as what never was:
-// that is decided in memory, so that the time tells no difference either.
-func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender) (*lane, *pb.ReportAccepted, *grant, error) {
+// visible is a report that the caller reported, with no grant, or that plans
+// give to the caller, with what each gives, oldest first. Everything else is not
+// found, as what never was: that is decided in memory, so that the time tells
+// no difference either.
+func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender) (*lane, *pb.ReportAccepted, []*grant, error) {
 	l, err := h.lane(kind)
 	if err != nil {
 		return nil, nil, nil, err
@@ -141,20 +157,21 @@ func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender
 	if a.GetSource() == from.id.member {
 		return l, a, nil, nil
 	}
-	g, err := h.grantIn(ctx, l, e, a, from.id.member)
+	grants, err := h.grantsTo(ctx, l, e, a, from.id.member)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if g == nil || g.expired(time.Now()) {
+	if len(grants) == 0 || grants[0].expired(time.Now()) {
 		return nil, nil, nil, notFound()
 	}
-	return l, a, g, nil
+	return l, a, grants, nil
 }
 
-// grantIn finds the record that gives a member its copy.
-func (h *Hub) grantIn(ctx context.Context, l *lane, e entry, a *pb.ReportAccepted, member string) (*grant, error) {
+// grantsTo is every copy that a member has of a report, oldest first: a second
+// one where a further person of it was named later.
+func (h *Hub) grantsTo(ctx context.Context, l *lane, e entry, a *pb.ReportAccepted, member string) (all []*grant, err error) {
 	if copyFor(a.GetPlan(), member) != nil {
-		return grantOf(e.position, a, nil, member), nil
+		all = append(all, grantOf(e.position, a, nil, member))
 	}
 	for _, position := range e.extensions {
 		_, x, err := h.recordAt(ctx, l, position)
@@ -162,10 +179,31 @@ func (h *Hub) grantIn(ctx context.Context, l *lane, e entry, a *pb.ReportAccepte
 			return nil, err
 		}
 		if g := grantOf(position, a, x, member); g != nil {
-			return g, nil
+			all = append(all, g)
 		}
 	}
-	return nil, nil
+	return all, nil
+}
+
+// inForce is the handling of a report now: the label, community and regime of
+// the last report that relabels it, the prohibitions of both. What that report
+// says in words stays with its own recipients.
+func (h *Hub) inForce(ctx context.Context, l *lane, e entry, a *pb.ReportAccepted) (*pb.Handling, error) {
+	handling := a.GetPlan().GetHandling()
+	if e.relabelled == 0 {
+		return handling, nil
+	}
+	by, err := h.read(ctx, l, e.relabelled)
+	if err != nil {
+		return nil, err
+	}
+	now := proto.CloneOf(by.GetPlan().GetHandling())
+	if now.Restrictions != nil {
+		now.Restrictions.Text = ""
+	}
+	now.Restrictions = strictest(handling.GetRestrictions(), now.GetRestrictions())
+	now.OnwardPermissions = handling.GetOnwardPermissions()
+	return now, nil
 }
 
 // read reads one accepted report from the journal.

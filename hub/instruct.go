@@ -36,13 +36,11 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 		return nil, err
 	}
 	defer unlock()
-	l, a, held, err := h.visible(ctx, in.GetLane(), in.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, in.GetLane(), in.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if held != nil && held.copy == nil {
-		return nil, notFound()
-	}
+	held := first(grants)
 	if first, err := h.instructed(ctx, l, in, from.id.member, env); first != nil || err != nil {
 		return h.extended(ctx, l, first, err)
 	}
@@ -53,7 +51,7 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	var keep []made
 	if forward := in.GetForward(); forward != nil {
 		x.Cause = pb.ExtensionCause_EXTENSION_CAUSE_FORWARDED
-		keep, err = h.forward(ctx, l, a, held, forward, from, x)
+		keep, err = h.forward(ctx, l, a, held, forward, from, x, req.GetPreview())
 	} else {
 		x.Cause = pb.ExtensionCause_EXTENSION_CAUSE_DECIDED
 		x.Plan, err = decideStep(a, held, in.GetDecide(), h.world())
@@ -75,6 +73,14 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	}
 	h.log.InfoContext(ctx, "instruction carried out", "report", in.GetReportId(), "member", from.id.member, "copies", len(x.GetPlan().GetCopies()), "err", err)
 	return h.extended(ctx, l, x, err)
+}
+
+// first is the copy that a member got first; nil for the source.
+func first(grants []*grant) *grant {
+	if len(grants) == 0 {
+		return nil
+	}
+	return grants[0]
 }
 
 // openInstruction verifies and checks an instruction.
@@ -127,11 +133,13 @@ func (h *Hub) instructed(ctx context.Context, l *lane, in *pb.Instruction, by st
 
 // forward decides to whom a report goes on and what they get, and writes it
 // into the extension.
-func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *grant, f *pb.Forward, from *sender, x *pb.PlanExtended) ([]made, error) {
+func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *grant, f *pb.Forward, from *sender, x *pb.PlanExtended, preview bool) ([]made, error) {
 	w := h.world()
 	e, _ := l.index.report(a.GetReportId())
-	handling := proto.CloneOf(a.GetPlan().GetHandling())
-	handling.Tlp = e.label
+	handling, err := h.inForce(ctx, l, e, a)
+	if err != nil {
+		return nil, err
+	}
 	var own *pb.Copy
 	if held != nil {
 		own = held.copy
@@ -142,6 +150,9 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		return nil, refusal(bad)
 	}
 	x.Plan = decided
+	if a.GetSealed() && preview {
+		return nil, nil // nothing is sealed yet
+	}
 	if a.GetSealed() {
 		sealed := new(pb.SealedReport)
 		if err := proto.Unmarshal(a.GetEnvelope().GetPayload(), sealed); err != nil {
@@ -160,20 +171,20 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		x.Projections = out.projections
 		return nil, err
 	}
-	source := content{digest: a.GetPayloadDigest(), names: w.namesOf(a.GetSource())}
+	base := content{digest: a.GetPayloadDigest(), names: w.namesOf(a.GetSource())}
 	env := a.GetEnvelope()
 	if held != nil {
 		var err error
 		if env, err = held.envelope(); err != nil {
 			return nil, err
 		}
-		source.digest = held.digest()
+		base.digest = held.digest()
 	}
-	source.report = new(pb.Report)
-	if err := proto.Unmarshal(env.GetPayload(), source.report); err != nil {
+	base.report = new(pb.Report)
+	if err := proto.Unmarshal(env.GetPayload(), base.report); err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
-	source.bundle = h.bundleOf(ctx, l, a.GetSource(), source.report)
+	base.bundle = h.bundleOf(ctx, l, a.GetSource(), base.report)
 	// What a holder has whole, whom it passes it on to gets as the holder has it.
 	for _, c := range decided.GetCopies() {
 		if held != nil && c.GetFlow() == own.GetFlow() {
@@ -183,7 +194,7 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 			}
 		}
 	}
-	out, bad, err := h.compose(l, decided, source)
+	out, bad, err := h.compose(l, decided, base)
 	if err != nil {
 		return nil, err
 	}
@@ -332,8 +343,10 @@ func (h *Hub) giveBacklog(ctx context.Context, l *lane, id, member string, w wor
 	if a.GetSealed() {
 		return nil // relabelled since, but only its source can open it
 	}
-	handling := proto.CloneOf(a.GetPlan().GetHandling())
-	handling.Tlp = e.label
+	handling, err := h.inForce(ctx, l, e, a)
+	if err != nil {
+		return err
+	}
 	p := backlog(a.GetOutline(), handling, a.GetSource(), w.dir.members[member], a.GetAcceptTime().AsTime(), w)
 	if p == nil {
 		return nil
@@ -365,14 +378,14 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	l, a, held, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
 	p := a.GetPlan()
 	resp := &pb.ExplainReportResponse{DirectoryRevision: p.GetDirectoryRevision(), PolicyVersion: p.GetPolicyVersion(), DecideTime: p.GetDecideTime()}
-	if held != nil {
-		if req.GetMember() != from.id.member || held.copy == nil {
+	if held := first(grants); held != nil {
+		if req.GetMember() != from.id.member {
 			return nil, notFound()
 		}
 		if held.extended != nil {
@@ -383,11 +396,10 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 		return resp, nil
 	}
 	e, _ := l.index.report(req.GetReportId())
-	g, err := h.grantIn(ctx, l, e, a, req.GetMember())
-	if err != nil {
+	if grants, err = h.grantsTo(ctx, l, e, a, req.GetMember()); err != nil {
 		return nil, err
 	}
-	if g != nil && g.copy != nil {
+	if g := first(grants); g != nil {
 		resp.Copy = g.copy
 		if g.extended != nil {
 			resp.DecideTime = g.extended.GetPlan().GetDecideTime()

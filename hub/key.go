@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -72,8 +71,7 @@ func openKey(env *pb.Envelope, signer ed25519.PublicKey) (*pb.Envelope, *pb.KeyE
 }
 
 // checkKey finds what is wrong with an entry of a node of m.
-func checkKey(e *pb.KeyEntry, m *pb.Member, node nodeID, now time.Time) []rpc.Violation {
-	bad := check.Message("key", e.ProtoReflect(), false)
+func checkKey(e *pb.KeyEntry, m *pb.Member, node nodeID, now time.Time) (bad []rpc.Violation) {
 	if e.GetMember() != node.member || e.GetNode() != node.number {
 		bad = append(bad, violation("key.member", "KEY_NOT_YOURS", "自分のノードの鍵だけを登録できます。", "A node may publish its own keys only."))
 	}
@@ -82,16 +80,14 @@ func checkKey(e *pb.KeyEntry, m *pb.Member, node nodeID, now time.Time) []rpc.Vi
 			"その担当者はプロフィールにありません。先に登録してください: minato node person", "The profile has no such person. Add it first: minato node person"))
 	}
 	made, end := e.GetCreateTime().AsTime(), e.GetExpireTime().AsTime()
-	switch {
-	case !now.Before(end) || made.After(now.Add(maxKeySkew)):
+	if !now.Before(end) || made.After(now.Add(maxKeySkew)) {
 		bad = append(bad, violation("key.expire_time", "KEY_TIME",
 			"鍵は期限切れか、将来に作られたことになっています。端末の時計を確かめ、新しい鍵を作ってください。",
 			"The key has expired or claims to be made in the future. Check the clock of this machine and make a new one."))
-	default:
-		if i := keyIndex(m, e); i >= 0 && made.Before(m.GetKeys()[i].GetEntry().GetCreateTime().AsTime()) {
-			bad = append(bad, violation("key.create_time", "KEY_OLDER",
-				"登録済みの鍵より古い鍵です。新しい鍵を作ってください。", "The key is older than the one that is published. Make a new one."))
-		}
+	}
+	if i := keyIndex(m, e); i >= 0 && made.Before(m.GetKeys()[i].GetEntry().GetCreateTime().AsTime()) {
+		bad = append(bad, violation("key.create_time", "KEY_OLDER",
+			"登録済みの鍵より古い鍵です。新しい鍵を作ってください。", "The key is older than the one that is published. Make a new one."))
 	}
 	return bad
 }

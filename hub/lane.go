@@ -74,6 +74,7 @@ type entry struct {
 	caseID     string
 	digest     [sha256.Size]byte
 	label      pb.TlpLabel // in force now: that of the last report that relabels it
+	relabelled uint64      // position of that report; 0 when there is none
 	accepted   int64       // Unix seconds
 	holders    memberSet   // who has a copy
 	extensions []uint64    // positions of the records that added copies
@@ -128,7 +129,7 @@ func (x *index) add(position uint64, a *pb.ReportAccepted) {
 	}
 	x.reports[a.GetReportId()] = e
 	if old, ok := x.reports[a.GetOutline().GetRelabels()]; ok {
-		old.label = e.label
+		old.label, old.relabelled = e.label, position
 		x.reports[a.GetOutline().GetRelabels()] = old
 	}
 	x.requests[a.GetSource()+"/"+a.GetRequestId()] = a.GetReportId()

@@ -171,7 +171,7 @@ func (w world) asks(rule string, m *pb.Member) bool {
 // names the source.
 func onwardFlow(o *pb.Outline, h *pb.Handling, source *pb.Member, held *pb.Copy, m *pb.Member, w world) pb.Flow {
 	p := planning{o: o, w: w, source: source}
-	f := p.flow(m, false)
+	f := p.flow(m)
 	switch {
 	case held == nil:
 		return f
@@ -209,7 +209,7 @@ func backlog(o *pb.Outline, h *pb.Handling, source string, m *pb.Member, accepte
 	}
 	from := w.dir.members[source]
 	p := planning{o: o, w: w, source: from}
-	f := p.flow(m, false)
+	f := p.flow(m)
 	return &pb.Plan{
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h,
 		Copies: []*pb.Copy{{

@@ -334,12 +334,12 @@ func (h *Hub) DownloadPart(req *pb.DownloadPartRequest, stream pb.HubService_Dow
 	if err != nil {
 		return err
 	}
-	l, a, g, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return err
 	}
-	own := g == nil && slices.ContainsFunc(a.GetParts(), func(p *pb.Part) bool { return bytes.Equal(p.GetDigest(), req.GetDigest()) })
-	if !own && !g.part(req.GetDigest()) {
+	own := grants == nil && slices.ContainsFunc(a.GetParts(), func(p *pb.Part) bool { return bytes.Equal(p.GetDigest(), req.GetDigest()) })
+	if !own && !slices.ContainsFunc(grants, func(g *grant) bool { return g.part(req.GetDigest()) }) {
 		return notFound()
 	}
 	in, err := h.journal.OpenPart(ctx, journal.Lane(l.kind), partID(a.GetSource(), req.GetDigest()))

@@ -28,13 +28,7 @@ type world struct {
 // worldAt is the world of a directory at an instant.
 func worldAt(d *directory, now time.Time) world {
 	d = d.at(now)
-	w := world{dir: d, policy: d.policy.at(now), now: now}
-	for _, m := range d.sorted() {
-		if _, active := d.active(m.GetId()); active {
-			w.active = append(w.active, m)
-		}
-	}
-	return w
+	return world{dir: d, policy: d.policy.at(now), now: now, active: d.present()}
 }
 
 // candidate is a member that somebody wants to have a copy.
@@ -45,8 +39,9 @@ type candidate struct {
 	sought  bool
 	field   string
 	persons []string
-	// named is true when a route wants the whole report for it.
-	named bool
+	// named is true when a route wants the whole report for it, projected when
+	// one wants no more than a projection.
+	named, projected bool
 }
 
 // plan decides who gets which copy of a report and by which rule, what waits
@@ -229,7 +224,10 @@ func (p *planning) everybody() {
 		g.Rule = "COMMUNITY"
 	}
 	for _, m := range p.w.others(p.source.GetId()) {
-		if tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
+		// Who uses the service is told of its state by a step of its own (R18), not
+		// of what happened.
+		toldOfState := p.flow(m) == pb.Flow_FLOW_STATUS
+		if !toldOfState && tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
 			c := p.candidate(m)
 			c.grounds = append(c.grounds, g)
 		}
@@ -260,7 +258,10 @@ func (p *planning) routes() {
 		for _, m := range holders {
 			c := p.byID[m.GetId()]
 			if r.act != pb.Act_ACT_AUTO && (c == nil || !c.sought) {
-				f := p.flow(m, r.identity == named)
+				f := p.flow(m)
+				if r.identity == named {
+					f = pb.Flow_FLOW_AUTHORITY
+				}
 				if asked[f] == nil {
 					asked[f] = proto.CloneOf(step)
 					asked[f].Flow = f
@@ -272,6 +273,7 @@ func (p *planning) routes() {
 			c = p.candidate(m)
 			c.grounds = append(c.grounds, ground)
 			c.named = c.named || r.identity == named
+			c.projected = c.projected || r.identity == projected
 		}
 		// Nobody here holds the role: it is told by other means, and a person has
 		// to see to it.
@@ -324,7 +326,13 @@ func (p *planning) decide() {
 			p.leaveOut(c, reason)
 			continue
 		}
-		f := p.flow(c.member, c.named)
+		f := p.flow(c.member)
+		switch {
+		case c.named:
+			f = pb.Flow_FLOW_AUTHORITY // a row asks for the whole report
+		case !c.sought && c.projected && f == pb.Flow_FLOW_AUTHORITY:
+			f = pb.Flow_FLOW_PEER // every row asks for less than an authority may have
+		}
 		out := &pb.Copy{
 			Member: c.member.GetId(), Name: c.member.GetName(), Grounds: c.grounds, Flow: f, Named: namedIn(f, p.o),
 		}
@@ -430,15 +438,11 @@ func secretTo(h *pb.Handling, m *pb.Member) bool {
 }
 
 // flow is the kind of way to a member: what its copy holds follows from it.
-// Whoever is told by name of a duty gets the whole report.
-func (p *planning) flow(m *pb.Member, byName bool) pb.Flow {
+func (p *planning) flow(m *pb.Member) pb.Flow {
 	if p.o.Says(pb.Fact_FACT_NOTICE) && p.w.policy.issuers[p.source.GetRole()] {
 		return pb.Flow_FLOW_AUTHORITY // it tells of nobody's damage
 	}
 	f := p.w.flowTo(m)
-	if byName {
-		return pb.Flow_FLOW_AUTHORITY
-	}
 	if f == pb.Flow_FLOW_PEER && p.o.Says(pb.Fact_FACT_PEER_NAMED) && p.o.Says(pb.Fact_FACT_PEER_DAMAGE) {
 		return pb.Flow_FLOW_AUTHORITY // the source agreed to both
 	}

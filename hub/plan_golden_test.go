@@ -147,15 +147,15 @@ var stories = []story{
 	{"port-authority", "港湾管理者の事案", "port-authority", "business_impact attack incident serious_impact direct", []telling{{label: "AMBER", to: "isac"}}},
 	{"large-scale", "大規模障害時の所管省庁", "ministry", "incident direct", []telling{
 		{label: "AMBER", to: "port-authority"},
-		{label: "AMBER", to: "port-authority", change: largeScale},
+		{label: "AMBER", to: "port-authority", change: inLargeScale},
 	}},
 	{"large-scale-operator", "大規模障害時の事業者", "terminal-a", "incident direct serious_impact cabinet_consent", []telling{
 		{label: "AMBER", to: "ministry"},
-		{label: "AMBER", to: "ministry", change: largeScale},
+		{label: "AMBER", to: "ministry", change: inLargeScale},
 	}},
 }
 
-func largeScale(_ *pb.Outline, d *directory) {
+func inLargeScale(_ *pb.Outline, d *directory) {
 	p := *d.policy
 	p.largeScale, d.policy = true, &p
 }

@@ -96,7 +96,7 @@ type duty struct {
 	system bool
 	to     []pb.Role // addressees
 	form   string
-	// preliminary and detailed are how long after the event was recognised the
+	// preliminary and detailed are how long after the report was made the full
 	// reports are due; zero where the law sets nothing.
 	preliminary, detailed time.Duration
 	sentence              string

@@ -208,32 +208,41 @@ func (r *policyReader) line(path string) int {
 // decode reads the TOML and reports whether there is anything to go on with.
 func (r *policyReader) decode(text []byte, into *policyFile) bool {
 	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(into)
-	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
+	strict, unknown := errors.AsType[*toml.StrictMissingError](err)
+	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok && !unknown {
 		line, _ := wrong.Position()
 		key := ""
 		if k := wrong.Key(); len(k) > 0 {
 			key = k[len(k)-1]
 		}
-		if form, ok := written[key]; ok {
+		form, known := written[key]
+		kind := strings.HasPrefix(wrong.Error(), "toml: cannot ") // decode an integer into a string, and the like
+		switch {
+		case kind && known:
 			r.fault(line, "VALUE_INVALID",
-				fmt.Sprintf("%s の値を読めません (%s)。次のように書いてください: %s = %s", key, wrong.Error(), key, form),
-				fmt.Sprintf("the value of %s cannot be read (%s). Write it like this: %s = %s", key, wrong.Error(), key, form))
-			return false
+				fmt.Sprintf("%s に書ける種類の値ではありません。次のように書いてください: %s = %s", key, key, form),
+				fmt.Sprintf("%s cannot have a value of this kind. Write it like this: %s = %s", key, key, form))
+		case kind:
+			r.fault(line, "VALUE_INVALID",
+				"ここに書ける種類の値ではありません。文字は引用符で囲み、行は [[route]], [[duty]], [[community]] で始めてください。",
+				"a value of this kind cannot stand here. Put text into quotes, begin rows with [[route]], [[duty]] or [[community]].")
+		default:
+			r.fault(line, "TOML_INVALID",
+				fmt.Sprintf("TOML として読めません (%s)。この行の書き方を直してください。", wrong.Error()),
+				fmt.Sprintf("this is not TOML (%s). Mend how the line is written.", wrong.Error()))
 		}
-		r.fault(line, "TOML_INVALID",
-			fmt.Sprintf("TOML として読めません (%s)。この行の書き方を直してください。", wrong.Error()),
-			fmt.Sprintf("this is not TOML (%s). Mend how the line is written.", wrong.Error()))
 		return false
 	}
-	unknown := r.locate(text)
-	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && !unknown {
-		line, _ := strict.Errors[0].Position()
-		r.unknownKey(line, strings.Join(strict.Errors[0].Key(), "."), nil)
-	} else if err != nil && !ok {
+	if err != nil && !unknown {
 		r.fault(1, "TOML_INVALID", fmt.Sprintf("TOML として読めません (%v)。", err), fmt.Sprintf("this is not TOML (%v).", err))
 		return false
 	}
-	return true
+	r.locate(text)
+	if unknown && len(r.faults) == 0 {
+		line, _ := strict.Errors[0].Position()
+		r.unknownKey(line, strings.Join(strict.Errors[0].Key(), "."), nil)
+	}
+	return !slices.ContainsFunc(r.faults, func(f PolicyFault) bool { return f.Reason == "TABLE_SINGLE" })
 }
 
 // written is how the value of each key is written.
@@ -280,10 +289,9 @@ func (r *policyReader) unknownKey(line int, key string, known []string) {
 	r.fault(line, "UNKNOWN_KEY", fmt.Sprintf("キー %s はありません。%s", short(key), ja), fmt.Sprintf("there is no key %s. %s", short(key), en))
 }
 
-// locate notes the line of every table, key and element, and reports whether
-// there was a key that nobody knows. The text has been decoded without an
-// error of its syntax.
-func (r *policyReader) locate(text []byte) (unknown bool) {
+// locate notes the line of every table, key and element, and the keys that
+// nobody knows. The text has been decoded without an error of its syntax.
+func (r *policyReader) locate(text []byte) {
 	var p unstable.Parser
 	p.Reset(text)
 	line, seen := lineCounter(text), map[string]int{}
@@ -299,12 +307,15 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 			}
 			known, open := keys[kind]
 			if open && !slices.Contains(known, name) || kind == "value" || !open && !wordKey.MatchString(name) {
-				unknown = true
 				r.unknownKey(at, path, known)
 				return
 			}
 			if _, ok := r.lines[path]; !ok {
 				r.lines[path] = at
+			}
+			if kind == "" && isRow(name) && n.Value().Kind != unstable.Array {
+				r.notARow(at, name)
+				return
 			}
 			prefix = path
 			switch {
@@ -348,9 +359,10 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 			kind, prefix = names[0], names[0]
 			switch {
 			case len(names) > 1 || !slices.Contains(keys[""], kind):
-				unknown = true
 				r.unknownKey(at, strings.Join(names, "."), keys[""])
 				kind, prefix = "ignored", strings.Join(names, ".")
+			case e.Kind == unstable.Table && isRow(kind):
+				r.notARow(at, kind)
 			case e.Kind == unstable.ArrayTable:
 				prefix = fmt.Sprintf("%s[%d]", kind, seen[kind])
 				seen[kind]++
@@ -360,7 +372,14 @@ func (r *policyReader) locate(text []byte) (unknown bool) {
 			r.lines[prefix] = at
 		}
 	}
-	return unknown
+}
+
+// isRow reports whether tables of this name are rows.
+func isRow(name string) bool { return name == "community" || name == "route" || name == "duty" }
+
+func (r *policyReader) notARow(line int, name string) {
+	r.fault(line, "TABLE_SINGLE",
+		fmt.Sprintf("%s は行の並びです。一行ずつ [[%s]] で始めてください。", name, name), fmt.Sprintf("%s is a list of rows. Begin each with [[%s]].", name, name))
 }
 
 // wordKey is a key whose name is a word of the policy, such as a role.
@@ -392,10 +411,7 @@ func (r *policyReader) policy(f *policyFile) *policy {
 			fmt.Sprintf("route, duty and community have %d rows together, more than the limit of %d. Take out those not in use.", n, maxPolicyRows))
 		return p
 	}
-	for i, role := range words[pb.Role](r, "issuers", f.Issuers) {
-		if p.issuers[role] {
-			r.twice(fmt.Sprintf("issuers[%d]", i), f.Issuers[i])
-		}
+	for _, role := range words[pb.Role](r, "issuers", f.Issuers) {
 		p.issuers[role] = true
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.Flows)) {
@@ -434,7 +450,7 @@ func (r *policyReader) version(v string) {
 	}
 }
 
-func unprintable(c rune) bool { return !strconv.IsPrint(c) }
+func unprintable(c rune) bool { return !strconv.IsGraphic(c) }
 
 func (r *policyReader) backlog(p *policy, key, text string) {
 	path := "backlog." + key

@@ -44,11 +44,11 @@ func (h *Hub) AcknowledgeReport(ctx context.Context, req *pb.AcknowledgeReportRe
 		return nil, refusal([]rpc.Violation{violation("receipt", "RECEIPT_INVALID",
 			"受領の記録が正しくありません (署名または内容)。", "The receipt is not valid (signature or content).")})
 	}
-	l, _, g, err := h.visible(ctx, r.GetLane(), r.GetReportId(), from)
+	l, _, grants, err := h.visible(ctx, r.GetLane(), r.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if g == nil || !bytes.Equal(g.digest(), r.GetPayloadDigest()) {
+	if !slices.ContainsFunc(grants, func(g *grant) bool { return bytes.Equal(g.digest(), r.GetPayloadDigest()) }) {
 		return nil, notFound()
 	}
 	if err := h.roomForReaction(ctx, l, r.GetReportId(), from.id); err != nil {
@@ -95,11 +95,11 @@ func (h *Hub) ListReceipts(ctx context.Context, req *pb.ListReceiptsRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	l, a, g, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
+	l, a, grants, err := h.visible(ctx, req.GetLane(), req.GetReportId(), from)
 	if err != nil {
 		return nil, err
 	}
-	if g != nil {
+	if grants != nil {
 		return nil, notFound()
 	}
 	copies, err := h.copiesOf(ctx, l, a)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -123,7 +122,7 @@ func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request s
 		Source: from.id.member, SourceName: from.name, SourceNode: from.id.number, RequestId: request,
 		SourceKey: from.key, PayloadDigest: s.digest[:], Envelope: s.envelope, Parts: append(s.parts(), out.parts()...), Plan: decided,
 		AcceptTime: timestamppb.New(w.now), Projections: out.projections, Sealed: s.sealed != nil, Outline: s.outline,
-		RelabelledHolders: slices.DeleteFunc(told, func(m string) bool { return copyFor(decided, m) != nil }),
+		RelabelledHolders: told,
 	}, nil
 }
 
@@ -140,9 +139,11 @@ func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*
 		if err != nil {
 			return nil, err
 		}
-		handling := proto.CloneOf(a.GetPlan().GetHandling())
 		e, _ := l.index.report(id)
-		handling.Tlp = e.label // its source may have changed it since
+		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
+		if err != nil {
+			return nil, err
+		}
 		all = append(all, handling)
 	}
 	return all, nil
@@ -274,6 +275,10 @@ func checkSealed(s *pb.SealedReport, kind pb.Lane, max check.Limits) []rpc.Viola
 	}
 	for i, p := range sealedParts(s.GetVariants()) {
 		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), p, max)...)
+	}
+	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
+		bad = append(bad, violation("variants", "VARIANTS_INVALID",
+			fmt.Sprintf("封をした内容の形が正しくありません (%v)。ノードを更新してください。", err), fmt.Sprintf("The sealed content is not well formed (%v). Update the node.", err)))
 	}
 	return append(bad, check.Parts(sealedParts(s.GetVariants()), max)...)
 }

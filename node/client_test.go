@@ -73,7 +73,7 @@ func ExampleClient() {
 	}
 	fmt.Println(item.GetState())
 	for _, c := range item.GetPlan().GetCopies() {
-		fmt.Println(c.GetMember(), c.GetRule())
+		fmt.Println(c.GetMember(), c.GetGrounds()[0].GetRule())
 	}
 	if err := client.Close(); err != nil {
 		log.Fatal(err)
@@ -83,7 +83,7 @@ func ExampleClient() {
 	}
 	// Output:
 	// OUTBOX_STATE_ACCEPTED
-	// terminal-b ADDRESSED
+	// terminal-b R10
 }
 
 func TestClientReadsTheInboxUntilItsCallerHasEnough(t *testing.T) {
@@ -97,7 +97,7 @@ func TestClientReadsTheInboxUntilItsCallerHasEnough(t *testing.T) {
 	require.NoError(t, err)
 	defer b.Close()
 	for i := range 3 {
-		item, err := a.Publish(t.Context(), &pb.Report{Lane: pb.Lane_LANE_LIVE, Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: fmt.Sprint(i), Summary: "概要"}, 30*time.Second)
+		item, err := a.Publish(t.Context(), &pb.Report{Lane: pb.Lane_LANE_LIVE, Kind: pb.Kind_KIND_NOTICE, Tlp: pb.TlpLabel_TLP_LABEL_CLEAR, Title: fmt.Sprint(i), Summary: "概要"}, 30*time.Second)
 		require.NoError(t, err)
 		require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, item.GetState(), "%v", item)
 	}

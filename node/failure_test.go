@@ -90,6 +90,14 @@ func (n *runningNode) stateOf(t testing.TB, report string) pb.OutboxState {
 	return item.GetState()
 }
 
+// lists says whether the directory has a key of terminal-a.
+func (h *fakeHub) lists(key string) (there bool) {
+	h.see(func() {
+		there = slices.ContainsFunc(h.keys["terminal-a"], func(k *pb.SignedKey) bool { return seal.KeyID(k.GetEntry().GetPublicKey()) == key })
+	})
+	return there
+}
+
 // atRest says that nothing waits any more, on either side.
 func (h *fakeHub) atRest(n *runningNode) bool {
 	c, err := n.store.counts(context.Background())
@@ -103,7 +111,7 @@ func (h *fakeHub) atRest(n *runningNode) bool {
 	if members, _, err := n.store.directory(context.Background()); err != nil || len(members) != 2 {
 		return false
 	}
-	if time.Now().After(renewAt(n.id.cert.Load().Leaf)) {
+	if time.Now().After(renewAt(n.id.cert.Load().Leaf)) || !h.lists(n.keys.current().Public().ID()) {
 		return false
 	}
 	rest := true
@@ -200,7 +208,7 @@ func TestNothingIsLostWhateverBecomesOfACall(t *testing.T) {
 	outcomes := map[string]fault{
 		"lost on the way": lostOnTheWay, "answer lost": answerLost, "refused": refusedByHub, "answered late": answerLate,
 	}
-	for _, call := range []string{callUpload, callSubmit, callReact, callDownload, callRenew, callProfile, callMembers} {
+	for _, call := range []string{callUpload, callSubmit, callReact, callDownload, callRenew, callProfile, callMembers, callKey} {
 		for outcome, f := range outcomes {
 			t.Run(call+" "+outcome, func(t *testing.T) {
 				t.Parallel()

@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/ca"
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -45,6 +48,10 @@ const (
 	callProfile  = "SetProfile"
 	callMembers  = "ListMembers"
 	callJoin     = "Join"
+	callPlan     = "PlanReport"
+	callKey      = "SetKey"
+	callInstruct = "InstructReport"
+	callExplain  = "ExplainReport"
 )
 
 // fault decides what becomes of one call: do is what the hub does, the error
@@ -98,8 +105,17 @@ type fakeHub struct {
 	profile   *pb.Profile
 	renewed   []byte // last renewed certificate
 	onJoin    func(*pb.JoinResponse)
-	lanes     map[pb.Lane]*fakeLane
-	wrong     []string // rules that the node broke
+	keys      map[string][]*pb.SignedKey // of each member, as it was published
+	role      pb.Role                    // of terminal-a
+	plan      func(*pb.Outline) *pb.Plan // nil gives everybody's whole report to terminal-b
+	// toInstruct answers an instruction that verifies; nil takes it with an
+	// empty plan.
+	toInstruct   func(i *pb.Instruction, preview bool) (*pb.Plan, error)
+	instructions []*pb.Instruction // taken, without previews
+	sealed       map[string]*pb.SealedReport
+	explained    *pb.ExplainReportRequest
+	lanes        map[pb.Lane]*fakeLane
+	wrong        []string // rules that the node broke
 }
 
 var _ pb.HubServiceServer = (*fakeHub)(nil)
@@ -140,6 +156,7 @@ func newFakeHub(t testing.TB, transport Transport) *fakeHub {
 	h := &fakeHub{
 		ca: authority, key: key, source: source, silent: time.Second, ctx: ctx, issued: time.Now(), faults: map[string][]fault{}, taken: map[string]int{}, calls: map[string]int{},
 		parts: map[string][]byte{}, accepted: map[string][]byte{}, lanes: map[pb.Lane]*fakeLane{},
+		keys: map[string][]*pb.SignedKey{}, sealed: map[string]*pb.SealedReport{},
 	}
 	for _, lane := range lanes {
 		h.lanes[lane] = &fakeLane{changed: make(chan struct{}, 1)}
@@ -433,10 +450,13 @@ func (h *fakeHub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest)
 
 // take accepts a report, or finds the first receipt of a repeat.
 func (h *fakeHub) take(req *pb.SubmitReportRequest) (*pb.SubmitReportResponse, error) {
-	lane := pb.Lane_LANE_LIVE
+	for _, lane := range lanes {
+		if req.GetEnvelope().GetPayloadType() == seal.SealedReportType(lane) {
+			return h.takeSealed(req, lane)
+		}
+	}
 	payload, err := seal.Verify(req.GetEnvelope(), seal.LiveReportType, h.nodeKey)
 	if err != nil {
-		lane = pb.Lane_LANE_EXERCISE
 		if payload, err = seal.Verify(req.GetEnvelope(), seal.ExerciseReportType, h.nodeKey); err != nil {
 			return nil, err
 		}
@@ -445,7 +465,49 @@ func (h *fakeHub) take(req *pb.SubmitReportRequest) (*pb.SubmitReportResponse, e
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, err
 	}
-	for _, p := range r.Parts() {
+	if label := check.Label(r.GetTlp()); label.NeedsSeal() {
+		h.wrong = append(h.wrong, fmt.Sprintf("a %s came open", label))
+	}
+	return h.receipt(req, r.Outline(), payload, r.Parts())
+}
+
+// takeSealed holds a sealed report against the plan of the moment: every
+// holder has a wrap, and nobody else.
+func (h *fakeHub) takeSealed(req *pb.SubmitReportRequest, lane pb.Lane) (*pb.SubmitReportResponse, error) {
+	s, err := seal.VerifySealed(req.GetEnvelope(), lane, h.nodeKey)
+	if err != nil {
+		return nil, err
+	}
+	var parts []*pb.Part
+	for _, v := range s.GetVariants() {
+		parts = append(parts, ciphertexts(v)...)
+	}
+	want, got := map[string]bool{}, map[string]bool{}
+	for _, c := range h.planOf(s.GetOutline()).GetCopies() {
+		for _, person := range append(c.GetPersons(), map[bool][]string{true: {""}}[len(c.GetPersons()) == 0]...) {
+			want[c.GetMember()+"/"+person+c.GetFlow().String()] = true
+		}
+	}
+	for _, w := range s.GetWraps() {
+		got[w.GetMember()+"/"+w.GetPerson()+s.GetVariants()[w.GetVariant()].GetFlow().String()] = true
+	}
+	if !maps.Equal(want, got) {
+		return nil, rpc.Refuse(codes.FailedPrecondition, "PLAN_CHANGED", "variants", "判断が変わりました。", "The decision has changed.")
+	}
+	h.sealed[s.GetOutline().GetReportId()] = s
+	return h.receipt(req, s.GetOutline(), req.GetEnvelope().GetPayload(), parts)
+}
+
+func (h *fakeHub) planOf(o *pb.Outline) *pb.Plan {
+	if h.plan != nil {
+		return h.plan(o)
+	}
+	return &pb.Plan{DirectoryRevision: 1, Copies: []*pb.Copy{{Member: "terminal-b", Flow: pb.Flow_FLOW_AUTHORITY, Named: true}}}
+}
+
+// receipt promises a report, or finds the first promise of a repeat.
+func (h *fakeHub) receipt(req *pb.SubmitReportRequest, r *pb.Outline, payload []byte, parts []*pb.Part) (_ *pb.SubmitReportResponse, err error) {
+	for _, p := range parts {
 		if _, ok := h.parts[string(p.GetDigest())]; !ok {
 			return nil, rpc.Refuse(codes.FailedPrecondition, "PART_MISSING", "parts", "添付がありません。", "A part is missing.")
 		}
@@ -456,8 +518,8 @@ func (h *fakeHub) take(req *pb.SubmitReportRequest) (*pb.SubmitReportResponse, e
 	h.submits = append(h.submits, s)
 	if !again {
 		kept, err = proto.Marshal(&pb.SubmitReceipt{
-			ReportId: r.GetReportId(), CaseId: r.GetCaseId(), Sequence: r.GetSequence(), Lane: lane, PayloadDigest: s.digest[:],
-			AcceptTime: timestamppb.Now(), Plan: &pb.Plan{DirectoryRevision: 1, Copies: []*pb.Copy{{Member: "terminal-b"}}}, PortId: "testport",
+			ReportId: r.GetReportId(), CaseId: r.GetCaseId(), Sequence: r.GetSequence(), Lane: r.GetLane(), PayloadDigest: s.digest[:],
+			AcceptTime: timestamppb.Now(), Plan: h.planOf(r), PortId: "testport",
 		})
 		if err != nil {
 			return nil, err
@@ -471,8 +533,77 @@ func (h *fakeHub) take(req *pb.SubmitReportRequest) (*pb.SubmitReportResponse, e
 	return resp, nil
 }
 
-func (h *fakeHub) PlanReport(context.Context, *pb.PlanReportRequest) (*pb.PlanReportResponse, error) {
-	return nil, errAway
+func (h *fakeHub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (resp *pb.PlanReportResponse, err error) {
+	err = h.meet(ctx, callPlan, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if label := check.Label(req.GetReport().GetTlp()); label.NeedsSeal() {
+			h.wrong = append(h.wrong, fmt.Sprintf("a preview of a %s came open", label))
+		}
+		outline := req.GetOutline()
+		if outline == nil {
+			outline = req.GetReport().Outline()
+		}
+		resp = &pb.PlanReportResponse{Plan: proto.CloneOf(h.planOf(outline))}
+		return nil
+	})
+	return resp, err
+}
+
+func (h *fakeHub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (*pb.ExplainReportResponse, error) {
+	err := h.meet(ctx, callExplain, func() error {
+		h.see(func() { h.explained = req })
+		return nil
+	})
+	return &pb.ExplainReportResponse{PolicyVersion: "2026-1"}, err
+}
+
+func (h *fakeHub) InstructReport(ctx context.Context, req *pb.InstructReportRequest) (resp *pb.InstructReportResponse, err error) {
+	err = h.meet(ctx, callInstruct, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		i, err := seal.VerifyInstruction(req.GetInstruction(), h.nodeKey)
+		if err != nil {
+			return err
+		}
+		resp = &pb.InstructReportResponse{Plan: new(pb.Plan)}
+		if h.toInstruct != nil {
+			if resp.Plan, err = h.toInstruct(i, req.GetPreview()); err != nil {
+				return err
+			}
+		}
+		if !req.GetPreview() {
+			h.instructions = append(h.instructions, i)
+		}
+		return nil
+	})
+	return resp, err
+}
+
+// SetKey takes an entry of terminal-a and replaces the earlier one.
+func (h *fakeHub) SetKey(ctx context.Context, req *pb.SetKeyRequest) (*pb.SetKeyResponse, error) {
+	err := h.meet(ctx, callKey, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		e, err := seal.VerifyKey(req.GetKey(), h.nodeKey)
+		if err != nil {
+			return err
+		}
+		if e.GetMember() != "terminal-a" || e.GetNode() != 1 {
+			h.wrong = append(h.wrong, "a key of somebody else was published")
+		}
+		h.list(e, req.GetKey())
+		return nil
+	})
+	return &pb.SetKeyResponse{}, err
+}
+
+// list puts an entry into the directory, in the place of the owner's last one.
+func (h *fakeHub) list(e *pb.KeyEntry, env *pb.Envelope) {
+	own := slices.DeleteFunc(h.keys[e.GetMember()], func(k *pb.SignedKey) bool {
+		return k.GetEntry().GetPerson() == e.GetPerson() && k.GetEntry().GetNode() == e.GetNode()
+	})
+	h.keys[e.GetMember()] = append(own, &pb.SignedKey{Entry: e, Envelope: env})
 }
 
 func (h *fakeHub) ListReceipts(context.Context, *pb.ListReceiptsRequest) (*pb.ListReceiptsResponse, error) {
@@ -509,13 +640,18 @@ func (h *fakeHub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (
 	err = h.meet(ctx, callMembers, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{Id: "terminal-a", Name: "東ターミナル", Profile: h.profile}}, NextPageToken: "terminal-a"}
+		resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{
+			Id: "terminal-a", Name: "東ターミナル", Role: h.role, Profile: h.profile, Keys: slices.Clone(h.keys["terminal-a"]),
+			Nodes: []*pb.Node{{Number: 1, SigningKey: h.nodeKey}},
+		}}, NextPageToken: "terminal-a"}
 		if req.GetPageToken() != "" {
 			nodes := []*pb.Node{{Number: 1, SigningKey: h.source.Public().(ed25519.PublicKey)}}
 			if h.second != nil {
 				nodes = append(nodes, &pb.Node{Number: 2, SigningKey: h.second.Public().(ed25519.PublicKey)})
 			}
-			resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{Id: "terminal-b", Name: "西ターミナル", Nodes: nodes}}}
+			resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{
+				Id: "terminal-b", Name: "西ターミナル", Nodes: nodes, Keys: slices.Clone(h.keys["terminal-b"]),
+			}}}
 		}
 		return nil
 	})

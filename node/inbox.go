@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -80,7 +81,9 @@ func (n *Node) ListOutbox(ctx context.Context, req *pb.ListOutboxRequest) (*pb.L
 }
 
 // GetReport reads one report, received or published here. For a published one
-// it asks the hub how far the copies have come.
+// it asks the hub how far the copies have come. A received one that is sealed to
+// persons whose keys are not here has no report yet; one that has run out is
+// refused.
 func (n *Node) GetReport(ctx context.Context, req *pb.GetReportRequest) (*pb.GetReportResponse, error) {
 	id, err := n.store.resolve(ctx, req.GetReport())
 	if err != nil {
@@ -99,10 +102,21 @@ func (n *Node) GetReport(ctx context.Context, req *pb.GetReportRequest) (*pb.Get
 	if resp.Received, err = n.store.item(ctx, lane, id); err != nil {
 		return nil, err
 	}
+	if expired(resp.Received.GetRestrictions(), n.store.now()) {
+		return nil, runOut(resp.Received)
+	}
 	if resp.Report, _, err = n.store.reportOf(ctx, lane, id); err != nil {
 		return nil, err
 	}
 	return resp, nil
+}
+
+// runOut refuses a copy that must have been erased by now.
+func runOut(item *pb.InboxItem) error {
+	end := item.GetRestrictions().GetExpireTime().AsTime().Format(time.RFC3339)
+	return rpc.Refuse(codes.FailedPrecondition, "EXPIRED", "report",
+		fmt.Sprintf("この報告の有効期限 (%s) は過ぎています。必要なら発信元に問い合わせてください。", end),
+		fmt.Sprintf("This report ran out at %s and is shown no more. Ask its source if you need it.", end))
 }
 
 func (n *Node) published(ctx context.Context, row outboxRow) (*pb.GetReportResponse, error) {
@@ -259,12 +273,45 @@ func (n *Node) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.GetSt
 		Connected: connected, DisconnectReason: reason,
 		CertificateExpireTime: timestamppb.New(n.id.cert.Load().Leaf.NotAfter),
 		Queued:                c.queued, Refused: c.refused, Received: c.received, Unacknowledged: c.unacknowledged, Exercises: c.exercises,
+		KeyFingerprint: n.keys.current().Public().Fingerprint(),
 	}
 	members, _, err := n.store.directory(ctx)
-	for _, m := range members {
-		if m.GetId() == n.id.member {
-			resp.MemberName = m.GetName()
+	if err != nil {
+		return nil, err
+	}
+	resp.MemberName = memberOf(members, n.id.member).GetName()
+	alarms, err := n.store.keyAlarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp.KeyAlarms = alarmTexts(alarms)
+	profile, _, err := n.store.profile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp.StaleDesks = staleDesks(profile, time.Now())
+	rejected, err := n.store.rejections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rejected {
+		at := r.at.Format(time.RFC3339)
+		resp.Warnings = append(resp.Warnings, fmt.Sprintf("%s に届いた %s を受け付けませんでした (%s)。発信元に電話で確かめてください。 / %s, which came at %s, was not taken (%s). Telephone its source.",
+			at, shown(r.reportID), r.reason, shown(r.reportID), at, r.reason))
+	}
+	return resp, nil
+}
+
+// deskLife is how long the contacts of a desk are taken for right after
+// somebody has made sure of them.
+const deskLife = 180 * 24 * time.Hour
+
+// staleDesks are the desks whose contacts nobody has confirmed for so long.
+func staleDesks(p *pb.Profile, now time.Time) (names []string) {
+	for _, d := range p.GetDesks() {
+		if d.GetVerifyTime() == nil || now.Sub(d.GetVerifyTime().AsTime()) > deskLife {
+			names = append(names, d.GetName())
 		}
 	}
-	return resp, err
+	return names
 }

@@ -194,7 +194,7 @@ func TestRenewalReplacesKeyAndCertificateTogether(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
 	files, err := os.ReadDir(filepath.Join(dir, "keys"))
 	require.NoError(t, err)
-	require.Len(t, files, 4, "one file holds both")
+	require.Len(t, files, 6, "one file holds both")
 
 	calls := h.count(callRenew)
 	n = h.run(t, dir)

@@ -40,6 +40,7 @@ type Node struct {
 	config Config
 	log    *slog.Logger
 	id     *identity
+	keys   *keyring
 	store  *store
 	lock   *os.File
 	conn   *grpc.ClientConn
@@ -82,6 +83,9 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return err
 	}
 	if n.id, err = openIdentity(n.config); err != nil {
+		return err
+	}
+	if n.keys, err = openKeyring(n.id.dir, n.config.profile().Suite); err != nil {
 		return err
 	}
 	if n.store, err = openStore(filepath.Join(n.config.Dir, "node.db")); err != nil {
@@ -170,7 +174,7 @@ func (n *Node) refresh(ctx context.Context) error {
 // the hub refuses must not let the certificate run out.
 func (n *Node) refreshOnce(ctx context.Context) error {
 	_, err := n.store.dropUnusedParts(ctx, time.Now().Add(-partsKept))
-	return errors.Join(n.renewCertificate(ctx), n.fetchDirectory(ctx), n.sendProfile(ctx), err)
+	return errors.Join(n.renewCertificate(ctx), n.fetchDirectory(ctx), n.sendProfile(ctx), n.tendKeys(ctx), err)
 }
 
 // renewCertificate gets a new certificate when half the life of the old one

@@ -78,13 +78,56 @@ func (n *Node) hubReached(ctx context.Context) {
 	n.outgoing.signal()
 }
 
-// submit uploads the parts of a report and submits it.
+// seals is how often a report is sealed again at once when the hub's decision
+// has changed under it.
+const seals = 3
+
+// submit sends a report, sealed where the hub may not read it. When the hub's
+// decision is no longer the one that it was sealed for, it is sealed again: the
+// hub has stored nothing then.
 func (n *Node) submit(ctx context.Context, row outboxRow) error {
-	env, r := new(pb.Envelope), new(pb.Report)
-	if err := errors.Join(proto.Unmarshal(row.envelope, env), proto.Unmarshal(row.report, r)); err != nil {
+	r := new(pb.Report)
+	if err := proto.Unmarshal(row.report, r); err != nil {
 		return fmt.Errorf("read report from outbox: %w", err)
 	}
-	for _, p := range r.Parts() {
+	for try := 1; ; try++ {
+		parts := r.Parts()
+		if row.sealed {
+			if len(row.envelope) == 0 {
+				if err := n.sealQueued(ctx, &row, r); err != nil {
+					return err
+				}
+			}
+			s, err := sealedIn(row)
+			if err != nil {
+				return err
+			}
+			parts = nil
+			for _, v := range s.GetVariants() {
+				parts = append(parts, ciphertexts(v)...)
+			}
+		}
+		err := n.submitOnce(ctx, row, parts)
+		if !row.sealed || !planChanged(err) {
+			return err
+		}
+		row.envelope, row.contentKeys = nil, nil
+		if err := n.store.setSealed(ctx, row.reportID, nil, nil, nil); err != nil {
+			return err
+		}
+		if try == seals {
+			return err
+		}
+	}
+}
+
+// submitOnce uploads the parts of a report and submits it.
+func (n *Node) submitOnce(ctx context.Context, row outboxRow, parts []*pb.Part) error {
+	env := new(pb.Envelope)
+	if err := proto.Unmarshal(row.envelope, env); err != nil {
+		return fmt.Errorf("read report from outbox: %w", err)
+	}
+	for _, p := range parts {
 		if err := n.uploadPart(ctx, row.lane, p); err != nil {
 			return err
 		}
@@ -95,7 +138,7 @@ func (n *Node) submit(ctx context.Context, row outboxRow) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := n.openSubmitReceipt(resp.GetReceipt(), row)
+	receipt, err := n.openSubmitReceipt(resp.GetReceipt(), row.reportID, env.GetPayload())
 	if err != nil {
 		return err
 	}
@@ -111,7 +154,7 @@ func (n *Node) submit(ctx context.Context, row outboxRow) error {
 }
 
 // openSubmitReceipt verifies that the hub promises this very report.
-func (n *Node) openSubmitReceipt(env *pb.Envelope, row outboxRow) (*pb.SubmitReceipt, error) {
+func (n *Node) openSubmitReceipt(env *pb.Envelope, report string, signed []byte) (*pb.SubmitReceipt, error) {
 	payload, err := seal.Verify(env, seal.SubmitReceiptType, n.id.hubKey)
 	if err != nil {
 		return nil, fmt.Errorf("the hub's receipt: %w", err)
@@ -120,8 +163,8 @@ func (n *Node) openSubmitReceipt(env *pb.Envelope, row outboxRow) (*pb.SubmitRec
 	if err := proto.Unmarshal(payload, receipt); err != nil {
 		return nil, fmt.Errorf("the hub's receipt: %w", err)
 	}
-	digest := sha256.Sum256(row.report)
-	if receipt.GetReportId() != row.reportID || !bytes.Equal(receipt.GetPayloadDigest(), digest[:]) {
+	digest := sha256.Sum256(signed)
+	if receipt.GetReportId() != report || !bytes.Equal(receipt.GetPayloadDigest(), digest[:]) {
 		return nil, errors.New("the hub's receipt is for another report")
 	}
 	return receipt, nil
@@ -148,11 +191,11 @@ func (n *Node) settle(ctx context.Context, row outboxRow, err error, wait *backo
 }
 
 // final is a refusal that a retry cannot change. A part that the hub no longer
-// has is uploaded by the next try; a certificate that the hub does not accept
+// has is uploaded by the next try, a decision that has changed is sealed for; a certificate that the hub does not accept
 // may be renewed, or the clock mended, so the report waits.
 func final(err error) (*rpc.Refusal, bool) {
 	refusal, ok := rpc.RefusalOf(err)
-	if !ok || refusal.Reason == "PART_MISSING" {
+	if !ok || refusal.Reason == "PART_MISSING" || refusal.Reason == "PLAN_CHANGED" {
 		return nil, false
 	}
 	switch refusal.Code {

@@ -103,6 +103,9 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 		return err
 	}
 	n.learnSigners(members)
+	if err := n.watchKeys(ctx, members); err != nil {
+		return err
+	}
 	own, _, err := n.store.profile(ctx)
 	if err != nil || proto.Size(own) > 0 {
 		return err
@@ -149,6 +152,11 @@ func (n *Node) ListPeers(ctx context.Context, req *pb.ListPeersRequest) (*pb.Lis
 			resp.NextPageToken = resp.Members[size-1].GetId()
 			break
 		}
+		// A key that its owner has not signed is not shown to anybody.
+		m.Keys = slices.DeleteFunc(m.Keys, func(k *pb.SignedKey) bool {
+			_, err := entryIn(m, k, signerOf(m, k.GetEntry().GetNode()))
+			return err != nil
+		})
 		resp.Members = append(resp.Members, m)
 	}
 	return resp, nil

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -79,14 +80,20 @@ func (n *Node) PublishReport(ctx context.Context, req *pb.PublishReportRequest) 
 			fmt.Sprintf("報告が %d バイトあり、上限 %d バイトを超えています。長い内容は --attach で添えてください。", len(payload), 1<<20),
 			fmt.Sprintf("The report has %d bytes, more than the limit of %d. Attach long content with --attach.", len(payload), 1<<20))
 	}
-	envelope, err := proto.Marshal(seal.Sign(n.id.signing, seal.ReportType(r.GetLane()), payload))
+	blind := check.Label(r.GetTlp()).NeedsSeal()
+	var envelope []byte
+	if blind {
+		err = checkContent(r) // nobody after us can; it is sealed when the hub is reached
+	} else {
+		envelope, err = proto.Marshal(seal.Sign(n.id.signing, seal.ReportType(r.GetLane()), payload))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("encode envelope: %w", err)
+		return nil, err
 	}
 	row := outboxRow{
 		reportID: r.GetReportId(), caseID: r.GetCaseId(), sequence: r.GetSequence(), lane: r.GetLane(),
 		label: tlp.Label(r.GetTlp()).String(), title: r.GetTitle(), requestID: randomID(), publishTime: r.GetCreateTime().AsTime(),
-		report: payload, envelope: envelope,
+		report: payload, envelope: envelope, sealed: blind,
 	}
 	for _, p := range r.Parts() {
 		row.parts = append(row.parts, p.GetDigest())
@@ -126,17 +133,50 @@ func (n *Node) awaitAnswer(ctx context.Context, report string, wait time.Duratio
 	}
 }
 
-// PlanReport asks the hub who would get the report.
+// PlanReport asks the hub who would get the report. Where the hub may not read
+// it, it gets the outline, and the rest of the answer is worked out here as for
+// a submit.
 func (n *Node) PlanReport(ctx context.Context, req *pb.NodeServicePlanReportRequest) (*pb.NodeServicePlanReportResponse, error) {
 	r, err := n.complete(ctx, req.GetReport())
 	if err != nil {
 		return nil, err
+	}
+	if check.Label(r.GetTlp()).NeedsSeal() {
+		plan, err := n.planSealed(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return &pb.NodeServicePlanReportResponse{Plan: plan}, nil
 	}
 	resp, err := n.hub.PlanReport(ctx, &pb.PlanReportRequest{Report: r})
 	if err != nil {
 		return nil, hubError(err)
 	}
 	return &pb.NodeServicePlanReportResponse{Plan: resp.GetPlan()}, nil
+}
+
+// planSealed is the plan of a report that the hub may not read, with what each
+// copy would lack. It is refused where sealing it would be.
+func (n *Node) planSealed(ctx context.Context, r *pb.Report) (*pb.Plan, error) {
+	if err := checkContent(r); err != nil {
+		return nil, err
+	}
+	plan, err := n.planOutline(ctx, r)
+	if err != nil {
+		return nil, hubError(err)
+	}
+	forms, err := n.formsOf(ctx, r, plan.GetCopies())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := n.holdersOfAll(ctx, plan.GetCopies()); err != nil {
+		return nil, err
+	}
+	for _, c := range plan.GetCopies() {
+		f := forms[formFor(forms, c)]
+		c.Withheld, c.Generalised = f.withheld, f.generalised
+	}
+	return plan, nil
 }
 
 // complete is the report as it will be signed: what its author left out comes
@@ -156,6 +196,14 @@ func (n *Node) complete(ctx context.Context, draft *pb.Report) (*pb.Report, erro
 	}
 	r := proto.CloneOf(draft)
 	now := time.Now().Truncate(time.Second)
+	if err := n.inherit(ctx, r); err != nil {
+		return nil, err
+	}
+	if r.GetKind() == pb.Kind_KIND_UNSPECIFIED {
+		if r.Kind, err = n.usualKind(ctx); err != nil {
+			return nil, err
+		}
+	}
 	fillIdentity(r, profile)
 	fillUnknown(r, now)
 	if r.GetReportId() == "" {
@@ -203,7 +251,10 @@ func fillIdentity(r *pb.Report, p *pb.Profile) {
 func fillUnknown(r *pb.Report, now time.Time) {
 	unknown := pb.Certainty_CERTAINTY_UNKNOWN
 	if r.GetReason() == pb.Reason_REASON_UNSPECIFIED {
-		r.Reason = pb.Reason_REASON_VOLUNTARY
+		r.Reason = pb.Reason_REASON_SHARING // nothing goes to the ministry unless its author says so
+	}
+	if r.GetSecrecyRegime() == pb.SecrecyRegime_SECRECY_REGIME_UNSPECIFIED {
+		r.SecrecyRegime = pb.SecrecyRegime_SECRECY_REGIME_NONE
 	}
 	if r.GetRouteChoice() == pb.RouteChoice_ROUTE_CHOICE_UNSPECIFIED {
 		r.RouteChoice = pb.RouteChoice_ROUTE_CHOICE_DIRECT

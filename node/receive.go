@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,11 +17,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	"minato.example/internal/stix"
 	pb "minato.example/proto/minato/v1"
-	"minato.example/tlp"
 )
 
 // This is the one file of the node that knows NATS. The node listens on
@@ -127,37 +128,35 @@ func (n *Node) session(ctx context.Context, lane pb.Lane, l link) (stored int, e
 	}
 }
 
-// accept verifies one delivery, fetches its parts, stores it, and returns the
-// signed receipt: STORED when it is on disk, REJECTED when it can never be. An
-// error means that it may succeed later.
+// accept verifies one delivery, fetches what belongs to it, stores it, and
+// returns the signed receipt: STORED when it is on disk, REJECTED when it can
+// never be. An error means that it may succeed later.
 func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.Envelope, error) {
 	receipt := &pb.DeliveryReceipt{
 		ReportId: d.GetReportId(), Lane: lane, Member: n.id.member, Node: n.id.number,
 		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
 	}
-	r, err := verify(lane, d)
-	if err == nil && d.GetCopy().GetMember() != n.id.member {
-		err = errors.New("the copy is for another member")
-	}
-	if err == nil {
-		err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
-	}
-	var observables []stix.Observable
-	if err == nil {
-		observables, err = n.fetchParts(ctx, lane, d, r)
-		if err != nil && !errors.Is(err, errTooLarge) && !errors.Is(err, errDigest) {
+	if d.GetRelabelling() != nil && d.GetEnvelope() == nil {
+		if err := n.relabelled(ctx, lane, d, nil); errors.Is(err, errRejected) {
+			receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
+		} else if err != nil {
 			return nil, err
 		}
-	}
-	if errors.Is(err, errUnchecked) {
-		return nil, err
-	}
-	if err != nil {
-		n.log.WarnContext(ctx, "delivery rejected", "report", d.GetReportId(), "err", err)
-		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
 		return n.signReceipt(receipt)
 	}
-	isNew, err := n.store.receive(ctx, lane, d, r, r.Parts(), observables)
+	a, err := n.arrive(ctx, lane, d)
+	if err != nil {
+		if !errors.Is(err, errRejected) {
+			return nil, err
+		}
+		n.log.WarnContext(ctx, "delivery rejected", "report", d.GetReportId(), "err", err)
+		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
+		if err := n.store.addRejection(ctx, rejection{lane: lane, reportID: d.GetReportId(), reason: receipt.Reason}); err != nil {
+			return nil, err
+		}
+		return n.signReceipt(receipt)
+	}
+	isNew, err := n.store.keep(ctx, lane, a)
 	if err != nil {
 		return nil, fmt.Errorf("store delivery: %w", err)
 	}
@@ -165,7 +164,80 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		n.log.InfoContext(ctx, "report received", "report", d.GetReportId(), "lane", lane.String())
 		n.arrived.signal()
 	}
+	if d.GetRelabelling() != nil {
+		if err := n.relabelled(ctx, lane, d, a.report); err != nil && !errors.Is(err, errRejected) {
+			return nil, err
+		}
+	}
 	return n.signReceipt(receipt)
+}
+
+// errRejected is a delivery that can never be taken. What wraps it says why,
+// without a word of the content.
+var errRejected = errors.New("not taken")
+
+func reject(format string, args ...any) error {
+	return &rejected{fmt.Errorf(format, args...)}
+}
+
+// rejected keeps its text free of errRejected's, since the hub reads it.
+type rejected struct{ error }
+
+func (r *rejected) Is(target error) bool { return target == errRejected }
+func (r *rejected) Unwrap() error        { return r.error }
+
+// arrive makes of a delivery what is stored: the report as its source signed
+// it, a copy that the hub has built and signed, or what a seal held.
+func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arrival, error) {
+	if d.GetCopy().GetMember() != n.id.member {
+		return arrival{}, reject("the copy is for another member")
+	}
+	a := arrival{delivery: d}
+	var err error
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.SealedReportType(lane), seal.SealedCopyType(lane):
+		return n.arriveSealed(ctx, lane, d)
+	case seal.CopyType(lane):
+		a.report, err = verifyCopy(lane, d, n.id.hubKey)
+	default:
+		if a.report, err = verify(lane, d); err == nil {
+			err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
+		}
+	}
+	if err != nil {
+		if errors.Is(err, errUnchecked) {
+			return arrival{}, err
+		}
+		return arrival{}, reject("%w", err)
+	}
+	a.parts = a.report.Parts()
+	for _, p := range a.parts {
+		if err := n.havePart(ctx, lane, d.GetReportId(), p); err != nil {
+			return arrival{}, err
+		}
+	}
+	a.observables, err = n.observablesOf(ctx, a.report)
+	return a, err
+}
+
+// relabelled notes the label that the source has given a report since. by is
+// the report that says so, nil when this member gets none of it. Only the source
+// relabels: what the hub could not read it cannot make wider by its word alone.
+func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, by *pb.Report) error {
+	id, label := d.GetRelabelling().GetReportId(), check.Label(d.GetRelabelling().GetTlp())
+	if d.GetLane() != lane || !isID(id, 32) || !label.Valid() {
+		return reject("malformed change of a label")
+	}
+	signed := by.GetRelabels() == id && by.GetTlp() == d.GetRelabelling().GetTlp()
+	known, err := n.store.relabel(ctx, lane, d, signed)
+	if err != nil {
+		return fmt.Errorf("store delivery: %w", err)
+	}
+	if known {
+		n.log.InfoContext(ctx, "report has another label", "report", id, "lane", lane.String())
+		n.arrived.signal()
+	}
+	return nil
 }
 
 // verify holds a delivery against the signature of its source and the label
@@ -175,15 +247,34 @@ func verify(lane pb.Lane, d *pb.Delivery) (*pb.Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signature of the source: %w", err)
 	}
+	return announced(lane, d, payload)
+}
+
+// verifyCopy holds a copy that the hub has built against the hub's signature.
+// The hub builds none of what it may not read.
+func verifyCopy(lane pb.Lane, d *pb.Delivery, hub ed25519.PublicKey) (*pb.Report, error) {
+	payload, err := seal.Verify(d.GetEnvelope(), seal.CopyType(lane), hub)
+	if err != nil {
+		return nil, fmt.Errorf("signature of the hub: %w", err)
+	}
+	r, err := announced(lane, d, payload)
+	if err == nil && check.Label(r.GetTlp()).NeedsSeal() {
+		return nil, errors.New("a copy by the hub of a report that it may not read")
+	}
+	return r, err
+}
+
+// announced parses a verified report and holds it against its delivery.
+func announced(lane pb.Lane, d *pb.Delivery, payload []byte) (*pb.Report, error) {
 	r := new(pb.Report)
 	if err := proto.Unmarshal(payload, r); err != nil {
 		return nil, errors.New("malformed report")
 	}
-	label := tlp.Label(r.GetTlp())
+	label := check.Label(r.GetTlp())
 	switch {
 	case !isID(r.GetReportId(), 32) || r.GetReportId() != d.GetReportId() || r.GetLane() != lane || d.GetLane() != lane:
 		return nil, errors.New("the report is not the one announced")
-	case !label.Valid() || pb.TlpLabel(label) != r.GetTlp(): // not cut to eight bits
+	case !label.Valid():
 		return nil, errors.New("the report has no label")
 	case label.NeedsPersons() && len(d.GetCopy().GetPersons()) == 0:
 		return nil, errors.New("TLP:RED without a named person")
@@ -213,37 +304,35 @@ func (n *Node) checkSource(ctx context.Context, source string, key []byte) error
 	return errors.New("the signature is not by a key of the source")
 }
 
-// fetchParts downloads the parts that are not here yet and returns the
-// observables of the STIX bundle, for the search.
-func (n *Node) fetchParts(ctx context.Context, lane pb.Lane, d *pb.Delivery, r *pb.Report) ([]stix.Observable, error) {
-	for _, p := range r.Parts() {
-		have, err := n.store.hasPart(ctx, p.GetDigest())
-		if err != nil {
-			return nil, err
-		}
-		if !have {
-			if err := n.fetchPart(ctx, lane, d.GetReportId(), p); err != nil {
-				return nil, fmt.Errorf("fetch part: %w", err)
-			}
-		}
+// havePart downloads a part that is not here yet.
+func (n *Node) havePart(ctx context.Context, lane pb.Lane, report string, p *pb.Part) error {
+	have, err := n.store.hasPart(ctx, p.GetDigest())
+	if err != nil || have {
+		return err
 	}
+	switch err := n.fetchPart(ctx, lane, report, p); {
+	case errors.Is(err, errTooLarge), errors.Is(err, errDigest):
+		return reject("fetch part: %w", err)
+	case err != nil:
+		return fmt.Errorf("fetch part: %w", err)
+	}
+	return nil
+}
+
+// observablesOf are those of a report's STIX bundle, for the search.
+func (n *Node) observablesOf(ctx context.Context, r *pb.Report) ([]stix.Observable, error) {
 	bundle := r.GetAttackTechnical().GetStixBundle()
 	if bundle == nil {
 		return nil, nil
 	}
-	in, err := n.store.partReader(ctx, bundle.GetDigest())
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := io.ReadAll(in)
+	data, err := n.store.readPart(ctx, bundle.GetDigest())
 	if err != nil {
 		return nil, err
 	}
 	summary, err := stix.Scan(data)
 	if err != nil {
 		// The bundle is delivered as it is; it is only not searchable.
-		n.log.WarnContext(ctx, "bundle not indexed", "report", d.GetReportId())
+		n.log.WarnContext(ctx, "bundle not indexed", "report", r.GetReportId())
 		return nil, nil
 	}
 	return summary.Observables, nil

@@ -48,7 +48,10 @@ func (s *store) search(ctx context.Context, lane pb.Lane, query string, limit in
 		rows, next = rows[:limit], strconv.FormatInt(rows[limit-1].row, 10)
 	}
 	for _, r := range rows {
-		items = append(items, r.item)
+		// Nobody finds out by searching what has run out.
+		if query == "" || !expired(r.item.GetRestrictions(), s.now()) {
+			items = append(items, r.item)
+		}
 	}
 	return items, next, nil
 }

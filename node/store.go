@@ -451,7 +451,43 @@ CREATE TABLE receipts_out (
 ) STRICT;
 CREATE TABLE delivery_marks (lane INTEGER PRIMARY KEY, delivery_sequence INTEGER NOT NULL) STRICT;
 ` + inLane("inbox_live", inboxTables) + inLane("inbox_exercise", inboxTables),
+	`
+-- sealed = 1: what is sent is sealed from the report when the hub is reached;
+-- envelope is empty until then, and content_keys opens what it names.
+ALTER TABLE outbox ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN content_keys BLOB;
+CREATE TABLE outbox_sealed (
+	row INTEGER NOT NULL REFERENCES outbox, digest BLOB NOT NULL REFERENCES parts (digest), PRIMARY KEY (row, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outbox_sealed_by_digest ON outbox_sealed (digest);
+
+-- The entries of the key directory that this node has signed.
+CREATE TABLE own_keys (
+	person TEXT NOT NULL, create_time INTEGER NOT NULL, key_id TEXT NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (person, create_time, key_id)
+) STRICT, WITHOUT ROWID;
+-- The keys of others as they were first seen, or confirmed since; node is the
+-- one that signed the entry.
+CREATE TABLE pins (
+	member TEXT NOT NULL, person TEXT NOT NULL, node INTEGER NOT NULL, fingerprint TEXT NOT NULL, signer TEXT NOT NULL, pin_time INTEGER NOT NULL,
+	PRIMARY KEY (member, person, node)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE key_alarms (
+	alarm TEXT PRIMARY KEY, japanese TEXT NOT NULL, english TEXT NOT NULL, first_time INTEGER NOT NULL, last_time INTEGER NOT NULL, present INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rejections (
+	row INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, report_id TEXT NOT NULL, reason TEXT NOT NULL, reject_time INTEGER NOT NULL
+) STRICT;
+` + inLane("inbox_live", inboxSeals) + inLane("inbox_exercise", inboxSeals),
 }
+
+// inboxSeals adds what a seal held (NULL when the report came open, or when
+// nobody here can open it), the label that the source has given since, and the
+// label that a person here has given; 0 is none.
+const inboxSeals = `
+ALTER TABLE {inbox} ADD COLUMN report BLOB;
+ALTER TABLE {inbox} ADD COLUMN relabelled INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {inbox} ADD COLUMN narrowed INTEGER NOT NULL DEFAULT 0;
+`
 
 // inboxTables are the tables of one lane. The word index holds only the index
 // (contentless): the words are not stored a second time.

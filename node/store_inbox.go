@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/internal/seal"
 	"minato.example/internal/stix"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
@@ -18,67 +20,239 @@ import (
 
 // inboxRow is one received report in short with its place in the inbox.
 type inboxRow struct {
-	row  int64 // grows with every report of the lane; never used twice
-	item *pb.InboxItem
+	row      int64 // grows with every report of the lane; never used twice
+	item     *pb.InboxItem
+	narrowed bool // a person here has given it a stricter label
 }
 
-// receive stores a delivery, its index and its mark in one transaction; parts
-// have been stored by addPart. observables are what the caller found in the
-// STIX bundle. isNew is false when the report is here already: then only the
-// mark moves, and nothing is shown twice.
+// arrival is one delivery as it is stored.
+type arrival struct {
+	delivery *pb.Delivery
+	// report is what the member may read; nil while it is sealed to persons
+	// whose keys are not here.
+	report *pb.Report
+	// outline is that of a sealed report.
+	outline *pb.Outline
+	// opened is set when report came out of a seal, so that it is stored beside
+	// the delivery.
+	opened bool
+	// parts of the report; addPart has stored them.
+	parts []*pb.Part
+	// ciphertexts are kept for those who will open them.
+	ciphertexts [][]byte
+	// observables are what the caller found in the STIX bundle.
+	observables []stix.Observable
+}
+
+// receive stores a delivery that came open.
 func (s *store) receive(ctx context.Context, lane pb.Lane, d *pb.Delivery, report *pb.Report, parts []*pb.Part, observables []stix.Observable) (isNew bool, err error) {
+	return s.keep(ctx, lane, arrival{delivery: d, report: report, parts: parts, observables: observables})
+}
+
+// keep stores a delivery, its index and its mark in one transaction. isNew is
+// false when the report is here already: then nothing is shown twice. A report
+// that was sealed so far and is open now takes the place of what was stored.
+func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, err error) {
 	inbox, err := tablesOf(lane)
 	if err != nil {
 		return false, err
 	}
+	d := a.delivery
 	id := d.GetReportId()
-	if d.GetLane() != lane || report.GetLane() != lane {
+	reported, of := a.report.GetReportId(), a.report.GetLane()
+	if a.report == nil {
+		reported, of = a.outline.GetReportId(), a.outline.GetLane()
+	}
+	if d.GetLane() != lane || of != lane {
 		return false, mixedLanes()
 	}
-	if !isID(id, 32) || report.GetReportId() != id {
+	if !isID(id, 32) || reported != id {
 		return false, invalidID(id)
 	}
-	item, err := proto.Marshal(&pb.InboxItem{
-		Report: id, Case: report.GetCaseId(), Seq: report.GetSequence(), Tlp: labelOf(report),
-		Title: report.GetTitle(), Text: report.GetSummary(), Source: d.GetSource(), SourceName: d.GetSourceName(),
-		Lane: lane, Persons: d.GetCopy().GetPersons(), AcceptTime: d.GetAcceptTime(), StoreTime: timestamppb.New(s.now()),
-		Restrictions: report.GetRestrictions(), Stage: report.GetStage(), Parts: parts,
-	})
-	if err != nil {
-		return false, fmt.Errorf("encode the inbox item: %w", err)
+	item := itemOf(d, a.report, a.outline, a.parts)
+	item.StoreTime = timestamppb.New(s.now())
+	var opened []byte
+	if a.opened {
+		if opened, err = proto.Marshal(a.report); err != nil {
+			return false, fmt.Errorf("encode the report: %w", err)
+		}
+		opened = withSum(opened)
 	}
-	delivery, err := proto.Marshal(d)
-	if err != nil {
-		return false, fmt.Errorf("encode the delivery: %w", err)
-	}
-	words, found := indexed(d, report, observables)
-	digests := make([][]byte, len(parts))
-	for i, part := range parts {
-		digests[i] = part.GetDigest()
+	words, found := indexed(d, a.report, a.observables)
+	digests := slices.Clone(a.ciphertexts)
+	for _, part := range a.parts {
+		digests = append(digests, part.GetDigest())
 	}
 	err = s.update(ctx, func(tx *sql.Tx) error {
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
-		done, err := tx.Exec(inLane(inbox, `INSERT INTO {inbox} (report_id, delivery_sequence, item, delivery) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`),
-			id, int64(d.GetDeliverySequence()), withSum(item), withSum(delivery))
+		row, had, err := s.inboxRow(tx, inbox, id)
 		if err != nil {
 			return err
 		}
-		if added, err := done.RowsAffected(); err != nil || added == 0 {
-			return err
+		if had != nil && !had.GetSealed() {
+			// More persons may read what is open here already.
+			if !union(&had.Persons, item.GetPersons()) {
+				return nil
+			}
+			return putItem(tx, inbox, row, had)
 		}
-		row, err := done.LastInsertId()
+		if had != nil {
+			// It was given to further persons since: their wraps came with it.
+			union(&item.Persons, had.GetPersons())
+			item.StoreTime = had.GetStoreTime()
+			d = proto.CloneOf(d)
+			d.Copy.Persons = item.GetPersons()
+		}
+		delivery, err := proto.Marshal(d)
 		if err != nil {
-			return err
+			return fmt.Errorf("encode the delivery: %w", err)
 		}
-		isNew = true
+		if had != nil {
+			if _, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET delivery = ?, report = ? WHERE row = ?`), withSum(delivery), opened, row); err != nil {
+				return err
+			}
+			if err := putItem(tx, inbox, row, item); err != nil {
+				return err
+			}
+		} else {
+			encoded, err := proto.Marshal(item)
+			if err != nil {
+				return fmt.Errorf("encode the inbox item: %w", err)
+			}
+			done, err := tx.Exec(inLane(inbox, `INSERT INTO {inbox} (report_id, delivery_sequence, item, delivery, report) VALUES (?, ?, ?, ?, ?)`),
+				id, int64(d.GetDeliverySequence()), withSum(encoded), withSum(delivery), opened)
+			if err != nil {
+				return err
+			}
+			if row, err = done.LastInsertId(); err != nil {
+				return err
+			}
+			isNew = true
+		}
 		if err := useParts(tx, inbox+"_parts", row, digests); err != nil {
+			return err
+		}
+		if err := s.relabelOlder(tx, inbox, a); err != nil || a.report == nil {
 			return err
 		}
 		return s.index(tx, inbox, row, words, found)
 	})
 	return isNew && err == nil, err
+}
+
+// inboxRow finds the row of a report; the item is nil when there is none.
+func (s *store) inboxRow(tx *sql.Tx, inbox, id string) (row int64, item *pb.InboxItem, err error) {
+	var stored []byte
+	err = tx.QueryRow(inLane(inbox, `SELECT row, item FROM {inbox} WHERE report_id = ?`), id).Scan(&row, &stored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, nil
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	item = new(pb.InboxItem)
+	return row, item, s.decode(stored, item)
+}
+
+func putItem(tx *sql.Tx, inbox string, row int64, item *pb.InboxItem) error {
+	encoded, err := proto.Marshal(item)
+	if err != nil {
+		return fmt.Errorf("encode the inbox item: %w", err)
+	}
+	_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET item = ? WHERE row = ?`), withSum(encoded), row)
+	return err
+}
+
+// union adds what is missing, sorted, and reports whether anything was.
+func union(to *[]string, more []string) bool {
+	before := len(*to)
+	all := append(slices.Clone(*to), more...)
+	slices.Sort(all)
+	*to = slices.Compact(all)
+	return len(*to) > before
+}
+
+// relabelOlder gives the report whose label this one changes that label. Only
+// a later report of the same case may.
+func (s *store) relabelOlder(tx *sql.Tx, inbox string, a arrival) error {
+	o := a.outline
+	if a.report != nil {
+		o = a.report.Outline()
+	}
+	if o.GetRelabels() == "" {
+		return nil
+	}
+	row, item, err := s.inboxRow(tx, inbox, o.GetRelabels())
+	if err != nil || item == nil || item.GetCase() != o.GetCaseId() || item.GetSource() != "" && a.delivery.GetSource() != "" && item.GetSource() != a.delivery.GetSource() {
+		return err
+	}
+	_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), o.GetTlp(), row)
+	return err
+}
+
+// relabel notes the label that the source has given a report since. A report
+// that is not here changes nothing but the mark; so does a wider label for one
+// that came sealed, unless the source has signed it.
+func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery, signed bool) (known bool, err error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return false, err
+	}
+	err = s.update(ctx, func(tx *sql.Tx) error {
+		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
+			return err
+		}
+		var row int64
+		var stored []byte
+		var now tlp.Label
+		err := tx.QueryRow(inLane(inbox, `SELECT row, item, relabelled FROM {inbox} WHERE report_id = ?`), d.GetRelabelling().GetReportId()).Scan(&row, &stored, &now)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		item := new(pb.InboxItem)
+		if err := s.decode(stored, item); err != nil {
+			return err
+		}
+		came, _, err := tlp.Parse(item.GetTlp())
+		if err != nil {
+			return damaged(s.path, err)
+		}
+		if !now.Valid() {
+			now = came
+		}
+		if label := tlp.Label(d.GetRelabelling().GetTlp()); came.NeedsSeal() && !signed && tlp.Strictest(label, now) != label {
+			return nil
+		}
+		known = true
+		_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), d.GetRelabelling().GetTlp(), row)
+		return err
+	})
+	return known, err
+}
+
+// narrow gives a received report (full id) a stricter label, on this node only.
+func (s *store) narrow(ctx context.Context, lane pb.Lane, id string, label tlp.Label) error {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *sql.Tx) error {
+		done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET narrowed = max(narrowed, ?) WHERE report_id = ?`), int(label), id)
+		if err != nil {
+			return err
+		}
+		if changed, err := done.RowsAffected(); err != nil {
+			return err
+		} else if changed == 0 {
+			return notFound(id)
+		}
+		return nil
+	})
 }
 
 // labelOf writes the label of a report as FIRST does; empty for an unknown one.
@@ -143,18 +317,28 @@ func (s *store) item(ctx context.Context, lane pb.Lane, idOrPrefix string) (*pb.
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.inboxRows(ctx, inbox, `report_id = ?`, id)
+	r, err := s.rowOf(ctx, lane, id)
+	return r.item, err
+}
+
+// rowOf reads a received report in short, by its full id.
+func (s *store) rowOf(ctx context.Context, lane pb.Lane, id string) (inboxRow, error) {
+	inbox, err := tablesOf(lane)
 	if err != nil {
-		return nil, err
+		return inboxRow{}, err
 	}
-	if len(rows) == 0 {
-		return nil, notFound(idOrPrefix)
+	rows, err := s.inboxRows(ctx, inbox, `report_id = ?`, id)
+	if err == nil && len(rows) == 0 {
+		err = notFound(id)
 	}
-	return rows[0].item, nil
+	if err != nil {
+		return inboxRow{}, err
+	}
+	return rows[0], nil
 }
 
 func (s *store) inboxRows(ctx context.Context, inbox, where string, args ...any) ([]inboxRow, error) {
-	found, err := s.read.QueryContext(ctx, inLane(inbox, `SELECT row, reaction, item FROM {inbox} WHERE `)+where, args...)
+	found, err := s.read.QueryContext(ctx, inLane(inbox, `SELECT row, reaction, item, relabelled, narrowed FROM {inbox} WHERE `)+where, args...)
 	if err != nil {
 		return nil, s.failed(err)
 	}
@@ -163,21 +347,24 @@ func (s *store) inboxRows(ctx context.Context, inbox, where string, args ...any)
 	for found.Next() {
 		r := inboxRow{item: new(pb.InboxItem)}
 		var reaction pb.Reaction
+		var relabelled, narrowed tlp.Label
 		var stored []byte
-		if err := found.Scan(&r.row, &reaction, &stored); err != nil {
+		if err := found.Scan(&r.row, &reaction, &stored, &relabelled, &narrowed); err != nil {
 			return nil, s.failed(err)
 		}
 		if err := s.decode(stored, r.item); err != nil {
 			return nil, err
 		}
-		r.item.Reaction = reaction
+		present(r.item, relabelled, narrowed, s.now())
+		r.item.Reaction, r.narrowed = reaction, narrowed.Valid()
 		rows = append(rows, r)
 	}
 	return rows, s.failed(found.Err())
 }
 
-// reportOf reads a received report as it was signed, and its delivery, by its
-// id or the start of it.
+// reportOf reads a received report as it was signed, or as it came out of its
+// seal, and its delivery, by its id or the start of it. The report is nil while
+// it is sealed.
 func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (*pb.Report, *pb.Delivery, error) {
 	inbox, err := tablesOf(lane)
 	if err != nil {
@@ -187,8 +374,8 @@ func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	var stored []byte
-	err = s.read.QueryRowContext(ctx, inLane(inbox, `SELECT delivery FROM {inbox} WHERE report_id = ?`), id).Scan(&stored)
+	var stored, opened []byte
+	err = s.read.QueryRowContext(ctx, inLane(inbox, `SELECT delivery, report FROM {inbox} WHERE report_id = ?`), id).Scan(&stored, &opened)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil, notFound(idOrPrefix)
 	}
@@ -198,6 +385,13 @@ func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (
 	d, report := new(pb.Delivery), new(pb.Report)
 	if err := s.decode(stored, d); err != nil {
 		return nil, nil, err
+	}
+	if opened != nil {
+		return report, d, s.decode(opened, report)
+	}
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.SealedReportType(lane), seal.SealedCopyType(lane):
+		return nil, d, nil
 	}
 	if err := proto.Unmarshal(d.GetEnvelope().GetPayload(), report); err != nil {
 		return nil, nil, damaged(s.path, err)

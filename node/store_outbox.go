@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,13 +25,16 @@ type outboxRow struct {
 	title       string
 	requestID   string // the same for every try
 	publishTime time.Time
-	report      []byte   // the signed payload
-	envelope    []byte   // the signed envelope, marshalled
+	report      []byte   // the report; the signed payload unless it is sealed
+	envelope    []byte   // the signed envelope, marshalled; empty until a sealed report is sealed
+	sealed      bool     // the hub may not read it
 	parts       [][]byte // digests; addPart has stored them
 
 	// Set when read.
 	receipt []byte // the hub's signed receipt, once accepted
 	tries   int    // given by markDelayed
+	// The content keys of a sealed report, in the order of its variants.
+	contentKeys [][]byte
 }
 
 // publish puts a report into the outbox. A report id, request id or number
@@ -50,9 +54,9 @@ func (s *store) publish(ctx context.Context, r outboxRow) error {
 		return fmt.Errorf("encode the outbox item: %w", err)
 	}
 	return s.update(ctx, func(tx *sql.Tx) error {
-		done, err := tx.Exec(`INSERT INTO outbox (report_id, case_id, sequence, state, request_id, item, report, envelope)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			r.reportID, r.caseID, r.sequence, pb.OutboxState_OUTBOX_STATE_QUEUED, r.requestID, withSum(item), withSum(r.report), withSum(r.envelope))
+		done, err := tx.Exec(`INSERT INTO outbox (report_id, case_id, sequence, state, request_id, item, report, envelope, sealed)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			r.reportID, r.caseID, r.sequence, pb.OutboxState_OUTBOX_STATE_QUEUED, r.requestID, withSum(item), withSum(r.report), withSum(r.envelope), r.sealed)
 		if err != nil {
 			return err
 		}
@@ -108,10 +112,10 @@ func (s *store) outboxRow(ctx context.Context, reportID string) (outboxRow, erro
 
 func (s *store) outboxRowWhere(ctx context.Context, where string, args ...any) (outboxRow, bool, error) {
 	var row int64
-	var stored, report, envelope, receipt []byte
+	var stored, report, envelope, receipt, keys []byte
 	r := outboxRow{}
-	err := s.read.QueryRowContext(ctx, `SELECT row, request_id, tries, item, report, envelope, receipt FROM outbox WHERE `+where, args...).
-		Scan(&row, &r.requestID, &r.tries, &stored, &report, &envelope, &receipt)
+	err := s.read.QueryRowContext(ctx, `SELECT row, request_id, tries, item, report, envelope, receipt, sealed, content_keys FROM outbox WHERE `+where, args...).
+		Scan(&row, &r.requestID, &r.tries, &stored, &report, &envelope, &receipt, &r.sealed, &keys)
 	if errors.Is(err, sql.ErrNoRows) {
 		return outboxRow{}, false, nil
 	}
@@ -124,13 +128,16 @@ func (s *store) outboxRowWhere(ctx context.Context, where string, args ...any) (
 	}
 	r.reportID, r.caseID, r.sequence, r.lane = item.GetReport(), item.GetCase(), item.GetSeq(), item.GetLane()
 	r.label, r.title, r.publishTime = item.GetTlp(), item.GetTitle(), item.GetPublishTime().AsTime()
-	for _, f := range []struct{ to, from *[]byte }{{&r.report, &report}, {&r.envelope, &envelope}, {&r.receipt, &receipt}} {
+	for _, f := range []struct{ to, from *[]byte }{{&r.report, &report}, {&r.envelope, &envelope}, {&r.receipt, &receipt}, {&keys, &keys}} {
 		if *f.from == nil {
 			continue
 		}
 		if *f.to, err = s.verified(*f.from); err != nil {
 			return outboxRow{}, false, err
 		}
+	}
+	for at := range slices.Chunk(keys, 32) {
+		r.contentKeys = append(r.contentKeys, at)
 	}
 	digests, err := s.read.QueryContext(ctx, `SELECT digest FROM outbox_parts WHERE row = ?`, row)
 	if err != nil {
@@ -145,6 +152,32 @@ func (s *store) outboxRowWhere(ctx context.Context, where string, args ...any) (
 		r.parts = append(r.parts, digest)
 	}
 	return r, true, s.failed(digests.Err())
+}
+
+// setSealed keeps what a queued report was sealed to: the envelope that every
+// try sends from now on, its content keys, and its parts. An envelope that is
+// empty takes the seal away, so that the next try makes another.
+func (s *store) setSealed(ctx context.Context, reportID string, envelope []byte, contentKeys [][]byte, parts [][]byte) error {
+	return s.update(ctx, func(tx *sql.Tx) error {
+		done, err := tx.Exec(`UPDATE outbox SET envelope = ?, content_keys = ? WHERE report_id = ? AND state = ? AND sealed = 1`,
+			withSum(envelope), withSum(slices.Concat(contentKeys...)), reportID, pb.OutboxState_OUTBOX_STATE_QUEUED)
+		if err != nil {
+			return err
+		}
+		if changed, err := done.RowsAffected(); err != nil {
+			return err
+		} else if changed == 0 {
+			return notFound(reportID)
+		}
+		var row int64
+		if err := tx.QueryRow(`SELECT row FROM outbox WHERE report_id = ?`, reportID).Scan(&row); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM outbox_sealed WHERE row = ?`, row); err != nil {
+			return err
+		}
+		return useParts(tx, "outbox_sealed", row, parts)
+	})
 }
 
 // markAccepted keeps the hub's receipt and plan. Doing it again changes
@@ -194,7 +227,12 @@ func (s *store) mark(ctx context.Context, reportID string, state pb.OutboxState,
 				return wrongState(reportID, "has been refused by the hub already", "すでにハブに拒否されています")
 			}
 		}
-		_, err = tx.Exec(`UPDATE outbox SET state = ?, `+set+` WHERE report_id = ?`, append(append([]any{state}, args...), reportID)...)
+		if _, err = tx.Exec(`UPDATE outbox SET state = ?, `+set+` WHERE report_id = ?`, append(append([]any{state}, args...), reportID)...); err != nil {
+			return err
+		}
+		if state != pb.OutboxState_OUTBOX_STATE_QUEUED { // the hub has the ciphertexts, or will not have them
+			_, err = tx.Exec(`DELETE FROM outbox_sealed WHERE row = (SELECT row FROM outbox WHERE report_id = ?)`, reportID)
+		}
 		return err
 	})
 }

@@ -181,6 +181,7 @@ func (s *store) dropUnusedParts(ctx context.Context, olderThan time.Time) (int, 
 	err := s.update(ctx, func(tx *sql.Tx) error {
 		done, err := tx.Exec(`DELETE FROM parts WHERE use_time < ?
 			AND NOT EXISTS (SELECT 1 FROM outbox_parts u WHERE u.digest = parts.digest)
+			AND NOT EXISTS (SELECT 1 FROM outbox_sealed u WHERE u.digest = parts.digest)
 			AND NOT EXISTS (SELECT 1 FROM drafts_parts u WHERE u.digest = parts.digest)
 			AND NOT EXISTS (SELECT 1 FROM inbox_live_parts u WHERE u.digest = parts.digest)
 			AND NOT EXISTS (SELECT 1 FROM inbox_exercise_parts u WHERE u.digest = parts.digest)`, micros(olderThan))

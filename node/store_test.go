@@ -68,7 +68,7 @@ func wrapped(t testing.TB, sequence uint64, r *pb.Report) *pb.Delivery {
 	return &pb.Delivery{
 		DeliverySequence: sequence, Lane: r.GetLane(), ReportId: r.GetReportId(), Envelope: &pb.Envelope{Payload: payload},
 		Source: "terminal-a", SourceName: "東ターミナル", AcceptTime: timestamppb.New(time.Unix(1_800_000_000, 0)),
-		Copy: &pb.Copy{Member: "terminal-b", Persons: []string{"sato"}},
+		Copy: &pb.Copy{Member: "terminal-b", Persons: []string{"sato"}, Named: true},
 	}
 }
 
@@ -451,7 +451,7 @@ func TestReceivedReportIsKeptAsItIs(t *testing.T) {
 	require.True(t, proto.Equal(&pb.InboxItem{
 		Report: r.GetReportId(), Case: r.GetCaseId(), Seq: 1, Tlp: "TLP:AMBER+STRICT", Title: "ランサムウェア", Text: "端末3台",
 		Source: "terminal-a", SourceName: "東ターミナル", Lane: liveLane, Persons: []string{"sato"}, AcceptTime: d.GetAcceptTime(),
-		Restrictions: r.GetRestrictions(), Stage: r.GetStage(), Parts: []*pb.Part{part},
+		Restrictions: r.GetRestrictions(), Stage: r.GetStage(), Parts: []*pb.Part{part}, Named: true,
 	}, item), item)
 	gotReport, gotDelivery, err := s.reportOf(ctx, liveLane, r.GetReportId())
 	require.NoError(t, err)

@@ -172,8 +172,14 @@ func (a *app) tellDemo(p *porttest.Port, item *pb.OutboxItem, took time.Duration
 		Text{"  # 報告した会社からは、誰がどこまで受け取ったかが見える", "  # the reporter sees who has received it"},
 		textf("  export MINATO_NODE=%s", "  export MINATO_NODE=%s", p.NodeDir("terminal-a")),
 		textf("  %s show %s", "  %s show %s", program(), id),
-		textf("  %s report --tlp green --community %s --title '不審な通信先' -m '203[.]0[.]113[.]77 への通信を確認してください'",
-			"  %s report --tlp green --community %s --title 'Suspicious address' -m 'Please look for traffic to 203[.]0[.]113[.]77'", program(), demoPort),
+		Text{"  # なぜ届いた、届かなかったか", "  # why somebody has it or not"},
+		textf("  %s explain %s terminal-b", "  %s explain %s terminal-b", program(), id),
+		Text{"  # 同業に注意を呼びかける。出す前に、誰に何が届くかを見る", "  # warn the others; look first who would get what"},
+		textf("  %s report --tlp green --community %s --notice --title '不審な通信先' -m '203[.]0[.]113[.]77 への通信を確認してください' --plan",
+			"  %s report --tlp green --community %s --notice --title 'Suspicious address' -m 'Please look for traffic to 203[.]0[.]113[.]77' --plan", program(), demoPort),
+		Text{"  # 自社の事案は、技術情報だけが名前なしで同業に届く", "  # of an incident at your own place, others get the technique without your name"},
+		textf("  %s report --tlp green --community %s --title 'ランサムウェアに感染' -m 'TOSが停止' --technical 'VPN装置から侵入、拡張子 .lockx' --plan",
+			"  %s report --tlp green --community %s --title 'Ransomware' -m 'The TOS is down' --technical 'Came in by the VPN gateway, extension .lockx' --plan", program(), demoPort),
 		Text{"", ""}, Text{"Ctrl-C で終わります。", "Ctrl-C ends it."})
 	for _, l := range lines {
 		if err := a.sayText(l); err != nil {

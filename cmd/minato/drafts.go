@@ -113,6 +113,7 @@ func (a *app) reportFrom(ctx context.Context, f *reportFlags) error {
 	if err := f.fill(a, r); err != nil {
 		return err
 	}
+	f.heldAs = draft
 	if f.draft {
 		return a.saveDraft(ctx, f, r, draft)
 	}

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +20,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
+	"minato.example/tlp"
 )
 
 // fakeNode answers on a real socket what a test tells it to, and remembers what
@@ -37,9 +42,23 @@ type fakeNode struct {
 	profile  *pb.Profile
 	members  []*pb.Member
 
+	drafts      []*pb.Draft
+	explanation *pb.ExplainReportResponse
+	status      *pb.GetStatusResponse
+
 	published *pb.Report
 	stored    int
 	acked     *pb.AcknowledgeRequest
+	forwarded *pb.ForwardReportRequest
+	decided   *pb.DecideStepRequest
+	explained *pb.NodeServiceExplainReportRequest
+	narrowed  *pb.NarrowReportRequest
+	keyed     *pb.SetPersonKeyRequest
+	confirmed *pb.ConfirmKeyRequest
+
+	sealed *pb.GetSealedResponse
+
+	keyFailure error // answers SetPersonKey only
 }
 
 // startNode runs a fake node in a folder with a short path: that of a Unix
@@ -59,7 +78,9 @@ func startNode(t *testing.T) *fakeNode {
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		require.NoError(t, <-done)
+		if err := <-done; !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
+			require.NoError(t, err)
+		}
 	})
 	return n
 }
@@ -98,6 +119,46 @@ func (n *fakeNode) PublishReport(_ context.Context, req *pb.PublishReportRequest
 
 func (n *fakeNode) PlanReport(_ context.Context, req *pb.NodeServicePlanReportRequest) (*pb.NodeServicePlanReportResponse, error) {
 	return &pb.NodeServicePlanReportResponse{Plan: n.plan}, n.failure
+}
+
+func (n *fakeNode) ExplainReport(_ context.Context, req *pb.NodeServiceExplainReportRequest) (*pb.NodeServiceExplainReportResponse, error) {
+	n.explained = req
+	return &pb.NodeServiceExplainReportResponse{Explanation: n.explanation}, n.failure
+}
+
+func (n *fakeNode) ForwardReport(_ context.Context, req *pb.ForwardReportRequest) (*pb.ForwardReportResponse, error) {
+	n.forwarded = req
+	return &pb.ForwardReportResponse{Plan: n.plan}, n.failure
+}
+
+func (n *fakeNode) DecideStep(_ context.Context, req *pb.DecideStepRequest) (*pb.DecideStepResponse, error) {
+	n.decided = req
+	return &pb.DecideStepResponse{}, n.failure
+}
+
+func (n *fakeNode) NarrowReport(_ context.Context, req *pb.NarrowReportRequest) (*pb.NarrowReportResponse, error) {
+	n.narrowed = req
+	return &pb.NarrowReportResponse{Item: &pb.InboxItem{Report: reportID, Tlp: tlp.Label(req.GetTlp()).String()}}, n.failure
+}
+
+func (n *fakeNode) SaveDraft(_ context.Context, req *pb.SaveDraftRequest) (*pb.SaveDraftResponse, error) {
+	id := req.GetDraft()
+	if id == "" {
+		id = fmt.Sprintf("d%031x", len(n.drafts)+1)
+	}
+	n.drafts = slices.DeleteFunc(n.drafts, func(d *pb.Draft) bool { return d.GetDraft() == id })
+	saved := &pb.Draft{Draft: id, Report: req.GetReport()}
+	n.drafts = append(n.drafts, saved)
+	return &pb.SaveDraftResponse{Draft: saved}, n.failure
+}
+
+func (n *fakeNode) ListDrafts(context.Context, *pb.ListDraftsRequest) (*pb.ListDraftsResponse, error) {
+	return &pb.ListDraftsResponse{Drafts: n.drafts}, n.failure
+}
+
+func (n *fakeNode) DeleteDraft(_ context.Context, req *pb.DeleteDraftRequest) (*pb.DeleteDraftResponse, error) {
+	n.drafts = slices.DeleteFunc(n.drafts, func(d *pb.Draft) bool { return d.GetDraft() == req.GetDraft() })
+	return &pb.DeleteDraftResponse{}, n.failure
 }
 
 func (n *fakeNode) ListOutbox(context.Context, *pb.ListOutboxRequest) (*pb.ListOutboxResponse, error) {
@@ -146,6 +207,9 @@ func (n *fakeNode) Acknowledge(_ context.Context, req *pb.AcknowledgeRequest) (*
 }
 
 func (n *fakeNode) GetStatus(context.Context, *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
+	if n.status != nil {
+		return n.status, n.failure
+	}
 	return &pb.GetStatusResponse{PortId: "nagoya", Member: "tcb", MemberName: "東ターミナル", Node: 1, HubAddress: "hub:7443", Connected: true}, n.failure
 }
 
@@ -156,6 +220,20 @@ func (n *fakeNode) GetProfile(context.Context, *pb.GetProfileRequest) (*pb.GetPr
 func (n *fakeNode) UpdateProfile(_ context.Context, req *pb.UpdateProfileRequest) (*pb.UpdateProfileResponse, error) {
 	n.profile = req.GetProfile()
 	return &pb.UpdateProfileResponse{Recorded: n.recorded}, n.failure
+}
+
+func (n *fakeNode) SetPersonKey(_ context.Context, req *pb.SetPersonKeyRequest) (*pb.SetPersonKeyResponse, error) {
+	n.keyed = req
+	return &pb.SetPersonKeyResponse{Fingerprint: seal.Fingerprint(req.GetPublicKey())}, n.keyFailure
+}
+
+func (n *fakeNode) ConfirmKey(_ context.Context, req *pb.ConfirmKeyRequest) (*pb.ConfirmKeyResponse, error) {
+	n.confirmed = req
+	return &pb.ConfirmKeyResponse{Fingerprints: []string{"11111 22222"}}, n.failure
+}
+
+func (n *fakeNode) GetSealed(context.Context, *pb.GetSealedRequest) (*pb.GetSealedResponse, error) {
+	return n.sealed, n.failure
 }
 
 func (n *fakeNode) ListPeers(context.Context, *pb.ListPeersRequest) (*pb.ListPeersResponse, error) {

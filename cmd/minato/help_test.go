@@ -13,6 +13,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
@@ -40,7 +41,12 @@ func TestHelpIsAsReviewed(t *testing.T) {
 	for _, l := range []language{japanese, english} {
 		a, root := tree(l)
 		var all strings.Builder
-		everyCommand(root, func(c *cobra.Command) { fmt.Fprintf(&all, "$ %s --help\n%s\n", c.CommandPath(), a.helpText(c)) })
+		everyCommand(root, func(c *cobra.Command) {
+			fmt.Fprintf(&all, "$ %s --help\n%s\n", c.CommandPath(), a.helpText(c))
+			if c.Flags().Lookup("help-all") != nil {
+				fmt.Fprintf(&all, "$ %s --help-all\n%s\n", c.CommandPath(), a.rareText(c))
+			}
+		})
 		golden := filepath.Join("testdata", "help."+string(l)+".txt")
 		if *update {
 			require.NoError(t, os.MkdirAll("testdata", 0o755))
@@ -59,14 +65,15 @@ func TestEveryHelpFitsAScreenAndSpeaksBothLanguages(t *testing.T) {
 	everyCommand(rootJA, func(c *cobra.Command) {
 		require.True(t, hasJapanese(c.Short), "%s: %s", c.CommandPath(), c.Short)
 		require.True(t, c.Long == "" || hasJapanese(c.Long), c.CommandPath())
-		pages[0] = append(pages[0], ja.helpText(c))
+		pages[0] = append(pages[0], ja.helpText(c), ja.rareText(c))
 	})
 	everyCommand(rootEN, func(c *cobra.Command) {
 		require.NotEmpty(t, c.Short, c.CommandPath())
-		page := en.helpText(c)
+		page, second := en.helpText(c), en.rareText(c)
+		require.False(t, hasJapanese(second), second)
 		// Only the content of an example may be Japanese in an English page.
 		require.False(t, hasJapanese(strings.Replace(page, indented(c.Example), "", 1)), page)
-		pages[1] = append(pages[1], page)
+		pages[1] = append(pages[1], page, second)
 	})
 	require.Equal(t, len(pages[0]), len(pages[1]))
 	for _, page := range append(pages[0], pages[1]...) {
@@ -102,6 +109,23 @@ func TestEveryExampleParses(t *testing.T) {
 			require.NoError(t, found.ValidateArgs(found.Flags().Args()), example)
 		}
 	})
+}
+
+func TestNoFlagIsLostBetweenThePagesOfHelp(t *testing.T) {
+	a, root := tree(english)
+	everyCommand(root, func(c *cobra.Command) {
+		both := a.helpText(c) + a.rareText(c)
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" {
+				row := regexp.MustCompile(`(?m)^  (-\w, )?--` + f.Name + ` `)
+				require.Len(t, row.FindAllString(both, -1), 1, "%s --%s", c.CommandPath(), f.Name)
+			}
+		})
+	})
+	code, out, errs := typedIn(nil, "", "report", "update", "--help-all", "--lang", "en")
+	require.Equal(t, exitDone, code, errs)
+	require.Contains(t, out, "--peer-named")
+	require.Empty(t, errs)
 }
 
 func TestHelpIsForPeopleAndErrorsSayWhatToType(t *testing.T) {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +63,34 @@ func (a *app) addInbox(l *list, item *pb.InboxItem) error {
 		return a.emitInbox(item)
 	}
 	return l.add(shortID(item.GetReport()), a.number(item.GetSeq(), item.GetStage()), a.chip(item.GetTlp()),
-		a.moment(item.GetAcceptTime()), plain(or(item.GetSourceName(), item.GetSource())), a.titled(item.GetLane(), item.GetTitle()))
+		a.moment(item.GetAcceptTime()), a.sourceOf(item, a.t("発信元なし", "unnamed")), a.inboxTitle(item))
+}
+
+// inboxTitle is the title of an item behind what binds its reader, so that a
+// long title cannot push it out of sight.
+func (a *app) inboxTitle(item *pb.InboxItem) string {
+	var marks []string
+	if bound := a.bound(item.GetRestrictions(), item.GetSecrecyRegime()); bound != "" {
+		marks = append(marks, bound)
+	}
+	if by := item.GetForwardedBy(); by != "" {
+		marks = append(marks, fmt.Sprintf(a.t("%s が転送", "forwarded by %s"), plain(by)))
+	}
+	if len(item.GetTasks()) > 0 {
+		var rules []string
+		for _, s := range item.GetTasks() {
+			rules = append(rules, plain(s.GetGround().GetRule()))
+		}
+		marks = append(marks, a.t("次の仕事 ", "to do ")+strings.Join(rules, " "))
+	}
+	title := a.titleOf(item, item.GetTitle())
+	if item.GetSealed() {
+		title = a.sealedFor(item)
+	}
+	if len(marks) > 0 {
+		title = "[" + strings.Join(marks, ", ") + "] " + title
+	}
+	return a.titled(item.GetLane(), title)
 }
 
 func (a *app) watch(ctx context.Context, n pb.NodeServiceClient, req *pb.WatchInboxRequest) error {

@@ -41,23 +41,23 @@ func (a *app) readInput(flag, path string, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
-// readText reads a summary. It must be UTF-8: guessing an encoding would
+// readText reads a text that a flag names. It must be UTF-8: guessing an encoding would
 // garble a report without anybody noticing.
-func (a *app) readText(path string) (string, error) {
-	raw, err := a.readInput("text", path, textLimit)
+func (a *app) readText(flag, path string) (string, error) {
+	raw, err := a.readInput(flag, path, textLimit)
 	if err != nil {
 		return "", err
 	}
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	if !utf8.Valid(raw) || bytes.IndexByte(raw, 0) >= 0 {
 		return "", usage(
-			textf("--text %s は UTF-8 の文書ではありません", "--text %s is not UTF-8 text", plain(path)),
+			textf("--%s %s は UTF-8 の文書ではありません", "--%s %s is not UTF-8 text", flag, plain(path)),
 			Text{"UTF-8 で保存し直すか、変換してください。例: iconv -f CP932 -t UTF-8 memo.txt | minato report … --text -",
 				"save it as UTF-8 or convert it: iconv -f CP932 -t UTF-8 memo.txt | minato report ... --text -"})
 	}
 	text := strings.TrimSpace(strings.ReplaceAll(string(raw), "\r\n", "\n"))
 	if text == "" {
-		return "", usage(textf("--text %s は空です", "--text %s is empty", plain(path)), Text{"一文でかまいません", "one sentence is enough"})
+		return "", usage(textf("--%s %s は空です", "--%s %s is empty", flag, plain(path)), Text{"一文でかまいません", "one sentence is enough"})
 	}
 	return text, nil
 }

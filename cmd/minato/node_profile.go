@@ -10,6 +10,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "minato.example/proto/minato/v1"
 )
@@ -17,6 +18,7 @@ import (
 func (a *app) nodeProfileCommand() *cobra.Command {
 	var file, organisation, desk, port, terminal string
 	var contacts []string
+	var verify bool
 	c := a.command("profile [--file F.toml]", about{
 		short: Text{"報告に入る組織・窓口・場所を表示、設定します", "Show or set organisation, desk and place for reports"},
 		long: Text{"オプションなしで表示します。窓口には二名以上が要ります (一人が不在でも連絡がつくように)。",
@@ -47,7 +49,7 @@ func (a *app) nodeProfileCommand() *cobra.Command {
 				return err
 			}
 		}
-		if !changed("file") && !changed("organisation") && !changed("desk") && !changed("contact") && !changed("port") && !changed("terminal") {
+		if !changed("file") && !changed("organisation") && !changed("desk") && !changed("contact") && !changed("port") && !changed("terminal") && !verify {
 			return a.withNode(c.Context(), func(n pb.NodeServiceClient) error { return a.showProfile(c.Context(), n) })
 		}
 		return a.changeProfile(c.Context(), func(p *pb.Profile) error {
@@ -77,6 +79,15 @@ func (a *app) nodeProfileCommand() *cobra.Command {
 			if len(people) > 0 {
 				setDesk(p, desk, people)
 			}
+			if verify && len(p.GetDesks()) == 0 {
+				return usage(Text{"確かめる窓口がありません", "there is no desk to confirm"},
+					Text{"--desk と --contact で登録してください", "register one with --desk and --contact"})
+			}
+			if verify || whole != nil {
+				for _, d := range p.GetDesks() {
+					d.VerifyTime = timestamppb.Now()
+				}
+			}
 			return nil
 		})
 	})
@@ -86,6 +97,7 @@ func (a *app) nodeProfileCommand() *cobra.Command {
 	f.StringVar(&desk, "desk", "", a.t("窓口の`名称`", "`name` of the desk"))
 	f.StringArrayVar(&contacts, "contact", nil, a.t("連絡先 `氏名,電話,メール` (二名以上)", "contact as `NAME,PHONE,MAIL` (two or more)"))
 	f.StringVar(&port, "port", "", a.t("`港`の名称", "`port`"))
+	f.BoolVar(&verify, "verify-contacts", false, a.t("窓口の連絡先が今も正しいと確かめた", "the contacts of all desks are still right"))
 	f.StringVar(&terminal, "terminal", "", a.t("`ターミナル`や施設の名称", "`terminal`, berth or site"))
 	return c
 }
@@ -95,14 +107,14 @@ func (a *app) nodeProfileCommand() *cobra.Command {
 func setDesk(p *pb.Profile, name string, contacts []*pb.Contact) {
 	for _, d := range p.Desks {
 		if name == "" || d.GetName() == name {
-			d.Contacts = contacts
+			d.Contacts, d.VerifyTime = contacts, timestamppb.Now()
 			return
 		}
 	}
 	if name == "" {
 		name = "情報セキュリティ窓口"
 	}
-	p.Desks = append(p.Desks, &pb.Desk{Name: name, Contacts: contacts})
+	p.Desks = append(p.Desks, &pb.Desk{Name: name, Contacts: contacts, VerifyTime: timestamppb.Now()})
 }
 
 // parseContact reads NAME,PHONE,MAIL; phone or mail may be empty, not both.
@@ -262,6 +274,9 @@ func (a *app) printProfile(p *pb.Profile) error {
 	for _, d := range p.GetDesks() {
 		for _, c := range d.GetContacts() {
 			facts = append(facts, [2]string{a.t("窓口", "desk"), plain(fmt.Sprintf("%s: %s %s %s", d.GetName(), c.GetName(), c.GetPhone(), c.GetMail()))})
+		}
+		if d.GetVerifyTime() != nil {
+			facts = append(facts, [2]string{a.t("確認", "confirmed"), plain(d.GetName()) + ": " + a.moment(d.GetVerifyTime())})
 		}
 	}
 	for _, q := range p.GetPersons() {

@@ -59,37 +59,47 @@ func (f *reportFlags) findParts(a *app, r *pb.Report) error {
 		f.parts = append(f.parts, &partFile{flag: "stix", path: f.stix, part: part, data: bundle})
 	}
 	for _, path := range f.attach {
-		part, err := attachment(path)
+		part, err := attachment("attach", path)
 		if err != nil {
 			return err
 		}
 		r.Attachments = append(r.Attachments, part)
 		f.parts = append(f.parts, &partFile{flag: "attach", path: path, part: part})
 	}
+	for _, path := range f.attachTechnical {
+		part, err := attachment("attach-technical", path)
+		if err != nil {
+			return err
+		}
+		// The person who types this flag has looked at the file.
+		part.Class, part.Sanitised = pb.DisclosureClass_DISCLOSURE_CLASS_TECHNIQUE, true
+		r.Attachments = append(r.Attachments, part)
+		f.parts = append(f.parts, &partFile{flag: "attach-technical", path: path, part: part})
+	}
 	if len(f.attach) > 0 {
-		a.talk(Text{"添付はそのまま送ります。文書の作成者名などの付加情報は取り除かれません。",
-			"attachments are sent as they are; hidden data such as an author's name is not removed"})
+		a.talk(Text{"添付はそのまま送ります。文書の作成者名などの付加情報は取り除かれません。被害の資料として扱い、同業には渡しません。",
+			"attachments are sent as they are; hidden data such as an author's name is not removed. They count as damage and do not go to peers"})
 	}
 	return nil
 }
 
 // attachment describes a file. Nothing is known of what it tells, so it has
 // the most careful class: damage.
-func attachment(path string) (*pb.Part, error) {
+func attachment(flag, path string) (*pb.Part, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, unreadable("attach", path, err)
+		return nil, unreadable(flag, path, err)
 	}
 	defer file.Close()
 	digest := sha256.New()
 	var head bytes.Buffer
 	size, err := io.Copy(io.MultiWriter(digest, &prefixWriter{w: &head, left: 512}), io.LimitReader(file, partLimit+1))
 	if err != nil {
-		return nil, unreadable("attach", path, err)
+		return nil, unreadable(flag, path, err)
 	}
 	if size == 0 || size > partLimit {
 		return nil, usage(
-			textf("--attach %s の大きさは 1 バイトから %d MiB までです", "--attach %s must have between 1 byte and %d MiB", plain(path), partLimit>>20),
+			textf("--%s %s の大きさは 1 バイトから %d MiB までです", "--%s %s must have between 1 byte and %d MiB", flag, plain(path), partLimit>>20),
 			Text{"分けるか、要るところだけにしてください", "split it or send only what is needed"})
 	}
 	media := mime.TypeByExtension(filepath.Ext(path))

@@ -70,6 +70,7 @@ func TestEveryValueThatPeopleSeeHasWordsInBothLanguages(t *testing.T) {
 	for _, e := range []protoreflect.Enum{
 		pb.Role(0), pb.MemberState(0), pb.Certainty(0), pb.Stage(0), pb.EventType(0), pb.CauseClass(0), pb.BusinessImpact(0),
 		pb.SpreadRisk(0), pb.RecoveryState(0), pb.PersonalData(0), pb.Reaction(0), pb.OutboxState(0),
+		pb.Act(0), pb.Obligation(0), pb.Flow(0), pb.Kind(0), pb.SecrecyRegime(0), pb.NoticeState(0),
 	} {
 		values := e.Descriptor().Values()
 		for i := range values.Len() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -21,16 +22,31 @@ import (
 
 // reportFlags are what a person says about a report.
 type reportFlags struct {
-	tlp, title, text, message string
-	stix                      string
-	attach, to                []string
-	community                 string
-	exercise, plan, draft     bool
-	events                    []string
-	cause, impact             string
-	caseID                    string
-	file, from                string
-	wait                      time.Duration
+	tlp, title, text, message   string
+	stix                        string
+	attach, attachTechnical, to []string
+	community                   string
+	exercise, plan, draft       bool
+	events                      []string
+	cause, impact               string
+	caseID                      string
+	file, from                  string
+	wait                        time.Duration
+
+	technical, reason     string
+	notice, incident      bool
+	systems, laws         []string
+	designated            bool
+	restrict              []string
+	restrictText, expires string
+	secrecy               string
+	onward, derivedFrom   []string
+	peerNamed, peerDamage bool
+	cabinetShare          bool
+	expertShare           bool
+	yes, widens           bool
+	flags                 *pflag.FlagSet // tells what a person has typed
+	heldAs                string         // the draft that this began from
 
 	parts []*partFile // what --stix and --attach name
 	// filledBy says that a form filled the rest, so that a person can be asked
@@ -44,8 +60,8 @@ func (a *app) reportCommand() *cobra.Command {
 		short: Text{"報告を出します。要るのは TLP、件名、一文だけです", "Publish a report: a TLP label, a title and one sentence are enough"},
 		long: Text{"ハブにつながらない時はこの端末に保存し、つながり次第送ります (終了コード 5)。",
 			"Without the hub it is kept on this machine and sent later (exit code 5)."},
-		example: "minato report --tlp amber --to port-authority --title 'TOSに不審な通信' -m '22日未明から外部と通信'\n" +
-			"minato report --tlp red --to mlit/ciso --title 侵入の疑い --text memo.txt --attach log.zip --plan",
+		example: "minato report --tlp amber --to port-authority --title 'TOSに不審な通信' -m '22日未明から外部と通信' --plan\n" +
+			"minato report --tlp green --community operators --notice --title 不審な通信先 -m '203[.]0[.]113[.]7 を確認してください'",
 	}, a.exactly(), func(c *cobra.Command, _ []string) error {
 		if f.from != "" {
 			return a.reportFrom(c.Context(), &f)
@@ -57,7 +73,7 @@ func (a *app) reportCommand() *cobra.Command {
 		if f.draft {
 			return a.saveDraft(c.Context(), &f, r, "")
 		}
-		if err := a.need(f.missing(r)...); err != nil && !a.interactive() {
+		if err := a.need(f.missing(r)...); err != nil && !a.interactive() && !f.holds(r) {
 			return err
 		}
 		if f.caseID == "" {
@@ -72,7 +88,7 @@ func (a *app) reportCommand() *cobra.Command {
 			return sameLane(r, last)
 		})
 	})
-	c.AddCommand(a.reportUpdateCommand(), a.reportWithdrawCommand())
+	c.AddCommand(a.reportUpdateCommand(), a.reportWithdrawCommand(), a.reportRelabelCommand())
 
 	a.contentFlags(c, &f)
 	fl := c.Flags()
@@ -81,16 +97,20 @@ func (a *app) reportCommand() *cobra.Command {
 	fl.StringVar(&f.from, "from", "", a.t("下書きか拒否された報告の `ID` から始める", "start from a draft or a refused report, `ID`"))
 	fl.BoolVar(&f.exercise, "exercise", false, a.t("訓練として出す", "this is an exercise"))
 	fl.StringVar(&f.file, "file", "", a.t("報告全体のJSON `ファイル` (protojson; - は標準入力)", "JSON `file` with a whole report (protojson; - for stdin)"))
+	a.rare(c, rareSending, "case", "file")
 	return c
 }
 
 // contentFlags are those that first reports and later ones share.
 func (a *app) contentFlags(c *cobra.Command, f *reportFlags) {
 	fl := c.Flags()
+	f.flags = fl
 	fl.StringVar(&f.tlp, "tlp", "", a.t("`ラベル` red, amber+strict, amber, green, clear", "`label`: red, amber+strict, amber, green, clear"))
 	fl.StringVar(&f.title, "title", "", a.t("`件名` (ラベルで守る内容は書かない)", "`title` (nothing that the label protects)"))
 	fl.StringVarP(&f.message, "message", "m", "", a.t("概要の`文`", "the summary, one `sentence` or more"))
 	fl.StringVar(&f.text, "text", "", a.t("概要の`ファイル` (UTF-8; - は標準入力)", "`file` with the summary (UTF-8; - for stdin)"))
+	fl.StringVar(&f.technical, "technical", "", a.t("攻撃技術情報: 同業にも届く本文 (`文`または @ファイル)", "attack technique, which peers get too: `text` or @FILE"))
+	fl.BoolVar(&f.notice, "notice", false, a.t("注意喚起・情報提供: 件名と概要も全員に届く", "a warning: title and summary go to all recipients"))
 	fl.StringArrayVar(&f.to, "to", nil, a.t("宛先の`会員`、TLP:RED は 会員/人 (繰り返し可)", "recipient `MEMBER`, for TLP:RED MEMBER/PERSON (repeatable)"))
 	fl.StringVar(&f.community, "community", "", a.t("TLP:GREEN のコミュニティ`ID` (港全体なら港のID)", "community `ID` for TLP:GREEN (the port's id for all)"))
 	fl.StringVar(&f.stix, "stix", "", a.t("STIX 2.1 バンドルの`ファイル`", "`file` with a STIX 2.1 bundle"))
@@ -98,8 +118,44 @@ func (a *app) contentFlags(c *cobra.Command, f *reportFlags) {
 	fl.StringArrayVar(&f.events, "event", nil, a.t("事象の`類型` malware, intrusion, leak など (繰り返し可)", "`type` of event: malware, intrusion, leak, ... (repeatable)"))
 	fl.StringVar(&f.cause, "cause", "", a.t("原因の`類型` intentional, accidental など", "`class` of cause: intentional, accidental, ..."))
 	fl.StringVar(&f.impact, "impact", "", a.t("業務への`影響` none, degraded, stopped など", "`state` of the business: none, degraded, stopped, ..."))
-	fl.BoolVar(&f.plan, "plan", false, a.t("出さずに、誰に届くかを表示", "publish nothing, show who would get it"))
+	fl.StringVar(&f.reason, "reason", "", a.t("`理由` legal, serious, voluntary, consult, share", "`why`: legal, serious, voluntary, consult, share"))
+	fl.BoolVar(&f.plan, "plan", false, a.t("出さずに、誰に何が届くかを表示", "publish nothing, show who would get what"))
 	fl.DurationVar(&f.wait, "wait", callWait, a.t("ハブの受領を待つ`時間`", "`time` to wait for the hub's receipt"))
+	a.rareFlags(c, f)
+}
+
+// The headings of rarely used flags.
+var (
+	rareHandling = Text{"取扱い:", "Handling:"}
+	rareConsent  = Text{"同意 (指定しなければ「いいえ」):", "Consent (no unless given):"}
+	rareContent  = Text{"内容:", "Content:"}
+	rareSending  = Text{"出し方:", "Sending:"}
+)
+
+// rareFlags are for fewer reports; --help-all shows them.
+func (a *app) rareFlags(c *cobra.Command, f *reportFlags) {
+	fl := c.Flags()
+	fl.StringArrayVar(&f.restrict, "restrict", nil, a.t("`制限` no-copy, no-export, no-distribution, chatham-house (繰り返し可)", "`rule`: no-copy, no-export, no-distribution, chatham-house (repeatable)"))
+	fl.StringVar(&f.restrictText, "restrict-text", "", a.t("そのほかの取扱いの`文`", "another rule in `words`"))
+	fl.StringVar(&f.expires, "expires", "", a.t("写しを消す`期限` 2026-12-31, '2026-12-31 17:00', 30d", "`time` by which copies are erased: 2026-12-31, '2026-12-31 17:00', 30d"))
+	fl.StringVar(&f.secrecy, "secrecy", "", a.t("法令上の`守秘` none, council (協議会), contract (契約)", "`duty` of secrecy: none, council, contract"))
+	fl.StringArrayVar(&f.onward, "onward", nil, a.t("転送の許可 `渡す者:受ける者` 会員か役割 (繰り返し可)", "let one pass it on, `BY:TO`, members or roles (repeatable)"))
+	fl.StringArrayVar(&f.derivedFrom, "derived-from", nil, a.t("引用した報告の `ID`。ラベルと制限を引き継ぐ (繰り返し可)", "`ID` of a report that this quotes; its label and rules are kept (repeatable)"))
+	a.rare(c, rareHandling, "restrict", "restrict-text", "expires", "secrecy", "onward", "derived-from")
+
+	fl.BoolVar(&f.peerNamed, "peer-named", false, a.t("同業にも組織名を示す", "peers may see the name of the organisation"))
+	fl.BoolVar(&f.peerDamage, "peer-damage", false, a.t("同業にも被害と対応を示す", "peers may see damage and response"))
+	fl.BoolVar(&f.cabinetShare, "cabinet-share", false, a.t("国家サイバー統括室との共有", "may be shared with the National Cybersecurity Office"))
+	fl.BoolVar(&f.expertShare, "expert-share", false, a.t("専門組織との共有", "may be shared with expert bodies"))
+	a.rare(c, rareConsent, "peer-named", "peer-damage", "cabinet-share", "expert-share")
+
+	fl.BoolVar(&f.incident, "incident", false, a.t("自組織の事案 (官署などの既定は注意喚起)", "an incident at the own organisation (offices send notices by default)"))
+	fl.StringArrayVar(&f.systems, "system", nil, a.t("対象システム `種別[:製品[:版]]` tos, gate, ot_crane など (繰り返し可)", "attacked system `KIND[:PRODUCT[:VERSION]]`: tos, gate, ot_crane, ... (repeatable)"))
+	fl.StringArrayVar(&f.laws, "law", nil, a.t("根拠`法令`の番号。方針にあるもの (繰り返し可)", "`law` that obliges you, as the policy names it (repeatable)"))
+	fl.BoolVar(&f.designated, "designated", false, a.t("--system は特定重要電子計算機に当たる", "the systems named are designated computers by law"))
+	fl.StringArrayVar(&f.attachTechnical, "attach-technical", nil, a.t("同業にも届く技術資料の`ファイル`。作成者名などを除いたもの (繰り返し可)", "technical `file` for peers too, without hidden data such as an author (repeatable)"))
+	a.rare(c, rareContent, "attach-technical", "incident", "law", "system", "designated")
+	a.rare(c, rareSending, "wait")
 }
 
 // report works out what the flags say. Nothing is sent and nothing is stored.
@@ -150,14 +206,24 @@ func (f *reportFlags) fill(a *app, r *pb.Report) error {
 		r.Summary = f.message
 	}
 	if f.text != "" {
-		text, err := a.readText(f.text)
+		text, err := a.readText("text", f.text)
 		if err != nil {
 			return err
 		}
 		r.Summary = text
 	}
+	if f.technical != "" {
+		text, err := a.textOrFile(f.technical)
+		if err != nil {
+			return err
+		}
+		if r.AttackTechnical == nil {
+			r.AttackTechnical = &pb.AttackTechnical{}
+		}
+		r.AttackTechnical.Text = text
+	}
 	if len(f.to) > 0 {
-		to, err := parseRecipients(f.to)
+		to, err := parseRecipients("to", f.to)
 		if err != nil {
 			return err
 		}
@@ -172,10 +238,53 @@ func (f *reportFlags) fill(a *app, r *pb.Report) error {
 	if err := f.fillFacts(r); err != nil {
 		return err
 	}
+	if err := f.fillHandling(r); err != nil {
+		return err
+	}
 	return f.findParts(a, r)
 }
 
+// textOrFile is a text that a flag gives, or that of the file after @.
+func (a *app) textOrFile(s string) (string, error) {
+	if path, ok := strings.CutPrefix(s, "@"); ok {
+		return a.readText("technical", path)
+	}
+	return s, nil
+}
+
+// reasons are the reasons of a report as they are typed.
+var reasons = map[string]pb.Reason{
+	"legal": pb.Reason_REASON_LEGAL_DUTY, "serious": pb.Reason_REASON_SERIOUS_IMPACT, "voluntary": pb.Reason_REASON_VOLUNTARY,
+	"consult": pb.Reason_REASON_UNSURE_CONSULT, "share": pb.Reason_REASON_SHARING,
+}
+
 func (f *reportFlags) fillFacts(r *pb.Report) error {
+	switch {
+	case f.notice && f.incident:
+		return usage(Text{"--notice と --incident は同時に使えません", "--notice and --incident cannot be used together"},
+			Text{"自組織に起きたことなら --incident、他への注意喚起なら --notice です", "--incident is what happened to you, --notice warns others"})
+	case f.notice:
+		r.Kind = pb.Kind_KIND_NOTICE
+	case f.incident:
+		r.Kind = pb.Kind_KIND_INCIDENT
+	}
+	if f.reason != "" {
+		reason, ok := reasons[strings.ToLower(f.reason)]
+		if !ok {
+			return usage(textf("--reason の値 %q は使えません", "--reason cannot be %q", cut(plain(f.reason), 60)),
+				Text{"使える値: legal (法令), serious (重大な影響), voluntary (自主的), consult (相談), share (共有のみ)", "use one of: legal, serious, voluntary, consult, share"})
+		}
+		r.Reason = reason
+	}
+	if len(f.laws) > 0 {
+		r.LegalBasis = nil
+	}
+	for _, law := range f.laws {
+		r.LegalBasis = append(r.LegalBasis, &pb.LegalBasis{LawId: strings.TrimSpace(law)})
+	}
+	if err := f.fillSystems(r); err != nil {
+		return err
+	}
 	if len(f.events) > 0 {
 		r.Event = &pb.Event{Certainty: pb.Certainty_CERTAINTY_SUSPECTED}
 		for _, s := range f.events {
@@ -208,6 +317,28 @@ func (f *reportFlags) fillFacts(r *pb.Report) error {
 	return nil
 }
 
+// fillSystems reads KIND[:PRODUCT[:VERSION]].
+func (f *reportFlags) fillSystems(r *pb.Report) error {
+	if f.designated && len(f.systems) == 0 {
+		return usage(Text{"--designated には --system が要ります", "--designated needs --system"}, Text{"例: --system tos:製品名 --designated", "for example: --system tos:PRODUCT --designated"})
+	}
+	if len(f.systems) > 0 {
+		r.AffectedSystems = nil
+	}
+	for _, s := range f.systems {
+		parts := append(strings.SplitN(s, ":", 3), "", "")
+		kind, err := parseChoice[pb.SystemKind]("system", parts[0])
+		if err != nil {
+			return err
+		}
+		r.AffectedSystems = append(r.AffectedSystems, &pb.AffectedSystem{
+			Kind: kind, Product: strings.TrimSpace(parts[1]), Version: strings.TrimSpace(parts[2]),
+			IsDesignatedComputer: f.designated, Certainty: pb.Certainty_CERTAINTY_SUSPECTED,
+		})
+	}
+	return nil
+}
+
 // certainty is that of a fact given by a flag: a person has said it, nobody has
 // verified it.
 func certainty(unknown bool) pb.Certainty {
@@ -219,7 +350,7 @@ func certainty(unknown bool) pb.Certainty {
 
 // parseRecipients reads MEMBER and MEMBER/PERSON; the same one twice counts
 // once.
-func parseRecipients(list []string) ([]*pb.Recipient, error) {
+func parseRecipients(flag string, list []string) ([]*pb.Recipient, error) {
 	var out []*pb.Recipient
 	seen := map[string]bool{}
 	for _, item := range list {
@@ -228,7 +359,7 @@ func parseRecipients(list []string) ([]*pb.Recipient, error) {
 			member, person, named := strings.Cut(one, "/")
 			if !ca.ValidID(member) || named && !ca.ValidID(person) {
 				return nil, usage(
-					textf("--to の宛先 %q を読めません", "cannot read the recipient --to %q", cut(plain(one), 80)),
+					textf("--%s の宛先 %q を読めません", "cannot read the recipient --%s %q", flag, cut(plain(one), 80)),
 					Text{"会員ID、または TLP:RED では 会員ID/人のID と書いてください。一覧: minato members", "write MEMBER, or MEMBER/PERSON for TLP:RED. See minato members"})
 			}
 			if !seen[one] {
@@ -297,10 +428,8 @@ func (a *app) publish(ctx context.Context, f *reportFlags, r *pb.Report, prepare
 		if f.plan {
 			return a.printPlanOf(ctx, n, r)
 		}
-		if f.filledBy {
-			if err := a.confirm(ctx, n, r); err != nil {
-				return err
-			}
+		if err := a.confirmed(ctx, f, n, r); err != nil {
+			return err
 		}
 		if err := f.storeParts(ctx, n); err != nil {
 			return err
@@ -331,6 +460,9 @@ func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.N
 	}
 	if err := a.need(f.missing(r)...); err != nil {
 		if !a.interactive() {
+			if f.holds(r) {
+				return a.hold(limited, f, r, n)
+			}
 			return err
 		}
 		members, err := peers(limited, n)
@@ -346,7 +478,30 @@ func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.N
 		// The form shows who would get it before anything is sent.
 		r.CommunityId = status.GetPortId()
 	}
+	if err := wholeIDs(limited, n, r); err != nil {
+		return err
+	}
 	return checkAddressing(r)
+}
+
+// wholeIDs turns the starts of ids that a person has typed into whole ones.
+func wholeIDs(ctx context.Context, n pb.NodeServiceClient, r *pb.Report) error {
+	for i, id := range r.GetDerivedFrom() {
+		if len(id) == 32 {
+			continue
+		}
+		found, err := n.GetReport(ctx, &pb.GetReportRequest{Report: id})
+		if err != nil {
+			return err
+		}
+		r.DerivedFrom[i] = reportOf(found)
+	}
+	return nil
+}
+
+// reportOf is the id of a report that was read.
+func reportOf(answer *pb.GetReportResponse) string {
+	return or(answer.GetReport().GetReportId(), or(answer.GetReceived().GetReport(), answer.GetPublished().GetReport()))
 }
 
 func (a *app) printPlanOf(ctx context.Context, n pb.NodeServiceClient, r *pb.Report) error {
@@ -362,42 +517,13 @@ func (a *app) printPlanOf(ctx context.Context, n pb.NodeServiceClient, r *pb.Rep
 	if err := a.say(a.chip(tlp.Label(r.GetTlp()).String()) + " " + a.titled(r.GetLane(), r.GetTitle())); err != nil {
 		return err
 	}
-	if err := a.printPlan(answer.GetPlan()); err != nil {
+	if err := a.sayInForce(r.GetTlp(), answer.GetPlan()); err != nil {
+		return err
+	}
+	if err := a.printPlan(answer.GetPlan(), ""); err != nil {
 		return err
 	}
 	a.talk(Text{"まだ出していません。出すには --plan を外してください。", "Nothing was published. Leave --plan out to publish it."})
-	return nil
-}
-
-// printPlan says who gets what and by which rule.
-func (a *app) printPlan(p *pb.Plan) error {
-	copies := p.GetCopies()
-	if len(copies) == 0 {
-		return a.sayText(Text{"届く相手: なし", "recipients: nobody"})
-	}
-	if err := a.sayText(textf("届く相手: %d", "recipients: %d", len(copies))); err != nil {
-		return err
-	}
-	for _, c := range copies {
-		line := "  " + plain(c.GetMember()) + " " + plain(c.GetName())
-		if len(c.GetPersons()) > 0 {
-			line += " (" + plain(strings.Join(c.GetPersons(), ", ")) + ")"
-		}
-		if c.GetNamed() {
-			line += a.t("  名を示す", "  source named")
-		} else {
-			line += a.t("  名を示さない", "  source not named")
-		}
-		if c.GetRule() != "" {
-			line += fmt.Sprintf(a.t("  規則 %s", "  rule %s"), plain(c.GetRule()))
-		}
-		if c.GetBasis() != "" {
-			line += fmt.Sprintf(a.t(" 「%s」", " (%s)"), plain(c.GetBasis()))
-		}
-		if err := a.say(line); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -433,7 +559,7 @@ func (a *app) accepted(item *pb.OutboxItem, line string) error {
 		plain(item.GetReport()), plain(item.GetCase()), a.moment(item.GetAcceptTime()))); err != nil {
 		return err
 	}
-	if err := a.printPlan(item.GetPlan()); err != nil {
+	if err := a.printPlan(item.GetPlan(), item.GetReport()); err != nil {
 		return err
 	}
 	a.talk(textf("続報: minato report update %s -m '…'   届いたか: minato show %s", "follow up: minato report update %s -m '…'   who has it: minato show %s",

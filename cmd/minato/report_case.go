@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -119,8 +120,22 @@ func inherit(r, last *pb.Report) {
 			r.Recipients = append(r.Recipients, proto.CloneOf(to))
 		}
 	}
-	if r.Restrictions == nil {
-		r.Restrictions = proto.CloneOf(last.GetRestrictions())
+	mergeRestrictions(r, last)
+	if r.SecrecyRegime == pb.SecrecyRegime_SECRECY_REGIME_UNSPECIFIED {
+		r.SecrecyRegime = last.GetSecrecyRegime()
+	}
+	if len(r.OnwardPermissions) == 0 {
+		for _, p := range last.GetOnwardPermissions() {
+			r.OnwardPermissions = append(r.OnwardPermissions, proto.CloneOf(p))
+		}
+	}
+	for _, id := range last.GetDerivedFrom() {
+		if !slices.Contains(r.DerivedFrom, id) {
+			r.DerivedFrom = append(r.DerivedFrom, id)
+		}
+	}
+	if r.Kind == pb.Kind_KIND_UNSPECIFIED {
+		r.Kind = last.GetKind()
 	}
 	if r.Classification == nil {
 		r.Classification = proto.CloneOf(last.GetClassification())
@@ -175,5 +190,10 @@ func keepFacts(r, last *pb.Report) {
 	}
 	if r.Place == nil {
 		r.Place = proto.CloneOf(last.GetPlace())
+	}
+	if len(r.AffectedSystems) == 0 {
+		for _, s := range last.GetAffectedSystems() {
+			r.AffectedSystems = append(r.AffectedSystems, proto.CloneOf(s))
+		}
 	}
 }

@@ -58,7 +58,7 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members 
 		}
 	}
 	if len(to) > 0 {
-		recipients, err := parseRecipients(to)
+		recipients, err := parseRecipients("to", to)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (a *app) confirm(ctx context.Context, n pb.NodeServiceClient, r *pb.Report)
 	answer, err := n.PlanReport(planCtx, &pb.NodeServicePlanReportRequest{Report: r})
 	switch {
 	case err == nil:
-		if err := a.printPlan(answer.GetPlan()); err != nil {
+		if err := errors.Join(a.sayInForce(r.GetTlp(), answer.GetPlan()), a.printPlan(answer.GetPlan(), "")); err != nil {
 			return err
 		}
 	case exitCode(err) == exitFailed:

@@ -23,7 +23,8 @@ const (
 
 func item(state pb.OutboxState) *pb.OutboxItem {
 	return &pb.OutboxItem{Report: reportID, Case: caseID, Seq: 1, Tlp: "TLP:AMBER", State: state,
-		Plan: &pb.Plan{Copies: []*pb.Copy{{Member: "port-authority", Name: "港湾管理者", Named: true, Rule: "AMBER_ADDRESSED", Basis: "TLP 2.0"}}}}
+		Plan: &pb.Plan{Copies: []*pb.Copy{{Member: "port-authority", Name: "港湾管理者", Named: true,
+			Grounds: []*pb.Ground{{Rule: "ADDRESSED", Basis: "TLP 2.0"}}}}}}
 }
 
 var amber = []string{"report", "--tlp", "amber", "--to", "port-authority", "--title", "TOSに不審な通信", "-m", "22日未明から"}
@@ -128,7 +129,7 @@ func TestRedWithoutANamedPersonIsRefusedByPolicy(t *testing.T) {
 }
 
 func TestRecipientsAreMembersOrPersons(t *testing.T) {
-	got, err := parseRecipients([]string{"mlit", "port-authority/ciso, police", "mlit"})
+	got, err := parseRecipients("to", []string{"mlit", "port-authority/ciso, police", "mlit"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"mlit/", "port-authority/ciso", "police/"}, func() (s []string) {
 		for _, r := range got {
@@ -137,7 +138,7 @@ func TestRecipientsAreMembersOrPersons(t *testing.T) {
 		return s
 	}())
 	for _, bad := range []string{"", "MLIT", "a/b/c", "a/", "/b", "港", "a b", "-x"} {
-		_, err := parseRecipients([]string{bad})
+		_, err := parseRecipients("to", []string{bad})
 		if bad == "-x" && err == nil {
 			continue // internal/ca decides what an id is
 		}
@@ -184,10 +185,15 @@ func TestAttachmentsAreStoredAndNamedWithoutTheirPath(t *testing.T) {
 	require.Equal(t, pb.DisclosureClass_DISCLOSURE_CLASS_DAMAGE, part.GetClass())
 	require.Len(t, n.parts[string(part.GetDigest())], pieceSize+1)
 
+	code, _, errs = n.minato(append(amber, "--attach-technical", file)...)
+	require.Equal(t, exitDone, code, errs)
+	require.Equal(t, pb.DisclosureClass_DISCLOSURE_CLASS_TECHNIQUE, n.published.GetAttachments()[0].GetClass())
+	require.True(t, n.published.GetAttachments()[0].GetSanitised(), "its author has looked at it")
+
 	n.stored, n.published, n.plan = 0, nil, item(0).Plan
 	code, out, _ := n.minato(append(amber, "--attach", file, "--plan")...)
 	require.Equal(t, exitDone, code)
-	require.Contains(t, out, "規則 AMBER_ADDRESSED")
+	require.Contains(t, out, "規則 ADDRESSED")
 	require.Zero(t, n.stored, "a plan stores nothing")
 	require.Nil(t, n.published)
 

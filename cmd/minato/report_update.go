@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	pb "minato.example/proto/minato/v1"
 )
@@ -51,6 +52,8 @@ func (a *app) publishFollowing(ctx context.Context, f *reportFlags, r *pb.Report
 			return err
 		}
 		inherit(r, last)
+		r.Consents = proto.CloneOf(last.GetConsents())
+		f.fillConsents(r)
 		return nil
 	})
 }

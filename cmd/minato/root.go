@@ -37,6 +37,10 @@ func (a *app) root() *cobra.Command {
 		a.inboxCommand(),
 		a.showCommand(),
 		a.ackCommand(),
+		a.forwardCommand(),
+		a.stepCommand(),
+		a.explainCommand(),
+		a.narrowCommand(),
 		a.outboxCommand(),
 		a.draftsCommand(),
 		a.membersCommand(),
@@ -115,6 +119,8 @@ func names(c *cobra.Command) []string {
 func (a *app) exactly(args ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
 		switch {
+		case helpAll(c):
+			return pflag.ErrHelp
 		case len(given) < len(args):
 			return usage(
 				textf("%s の指定が足りません", "%s is missing", args[len(given)]),
@@ -175,7 +181,48 @@ func (a *app) helpCommand() *cobra.Command {
 
 // help prints one screen about a command on stdout.
 func (a *app) help(c *cobra.Command, _ []string) {
+	if helpAll(c) {
+		fmt.Fprint(a.out, a.rareText(c))
+		return
+	}
 	fmt.Fprint(a.out, a.helpText(c))
+}
+
+// rareIs marks a flag that stands on the second page of help, with its heading.
+const rareIs = "rare"
+
+// rare moves flags to the second page of help.
+func (a *app) rare(c *cobra.Command, heading Text, flags ...string) {
+	for _, name := range flags {
+		c.Flags().Lookup(name).Annotations = map[string][]string{rareIs: {heading.in(a.lang)}}
+	}
+	if c.Flags().Lookup("help-all") == nil {
+		c.Flags().Bool("help-all", false, a.t("まれに使うオプション: 取扱制限、同意など", "flags that are rarely used: restrictions, consents, ..."))
+	}
+}
+
+func helpAll(c *cobra.Command) bool {
+	f := c.Flags().Lookup("help-all")
+	return f != nil && f.Value.String() == "true"
+}
+
+// rareText is the second page of help: the flags that are rarely used.
+func (a *app) rareText(c *cobra.Command) string {
+	rows := map[string][][2]string{}
+	c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		for _, heading := range f.Annotations[rareIs] {
+			rows[heading] = append(rows[heading], [2]string{flagName(f), a.flagUsage(f)})
+		}
+	})
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n", fmt.Sprintf(a.t("%s のまれに使うオプション", "Flags of %s that are rarely used"), c.CommandPath()))
+	for _, heading := range []Text{rareHandling, rareConsent, rareContent, rareSending} {
+		if rows := rows[heading.in(a.lang)]; len(rows) > 0 {
+			fmt.Fprintf(&b, "\n%s\n%s", heading.in(a.lang), twoColumns(rows))
+		}
+	}
+	fmt.Fprintf(&b, "\n%s\n", fmt.Sprintf(a.t("ほかのオプション: %s --help", "The other flags: %s --help"), c.CommandPath()))
+	return b.String()
 }
 
 func (a *app) helpText(c *cobra.Command) string {
@@ -206,7 +253,7 @@ func (a *app) helpText(c *cobra.Command) string {
 	}
 	var rows [][2]string
 	c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" && !f.Hidden {
+		if f.Name != "help" && !f.Hidden && len(f.Annotations[rareIs]) == 0 {
 			rows = append(rows, [2]string{flagName(f), a.flagUsage(f)})
 		}
 	})

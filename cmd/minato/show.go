@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,8 +13,8 @@ import (
 )
 
 func (a *app) showCommand() *cobra.Command {
-	var parts string
-	c := a.command("show ID [--parts DIR]", about{
+	var parts, key string
+	c := a.command("show ID [--parts DIR] [--key FILE]", about{
 		short: Text{"報告を一件、全部表示します", "Show one report in full"},
 		long: Text{"自分が出した報告なら、誰にどこまで届いたかも表示します。ID は先頭の 6 桁以上で足ります。",
 			"For a report of your own it also shows who has it. The first 6 digits of the ID will do."},
@@ -22,7 +23,13 @@ func (a *app) showCommand() *cobra.Command {
 		return a.withNode(c.Context(), func(n pb.NodeServiceClient) error {
 			ctx, cancel := context.WithTimeout(c.Context(), callTime)
 			defer cancel()
-			answer, err := n.GetReport(ctx, &pb.GetReportRequest{Report: args[0]})
+			var answer *pb.GetReportResponse
+			var err error
+			if c.Flags().Changed("key") {
+				answer, err = a.openSealed(ctx, n, args[0], key)
+			} else {
+				answer, err = n.GetReport(ctx, &pb.GetReportRequest{Report: args[0]})
+			}
 			if err != nil {
 				return err
 			}
@@ -38,13 +45,20 @@ func (a *app) showCommand() *cobra.Command {
 		})
 	})
 	c.Flags().StringVar(&parts, "parts", "", a.t("添付とSTIXを書き出す`フォルダー` (上書きしない)", "`folder` for attachments and STIX (nothing is overwritten)"))
+	c.Flags().StringVar(&key, "key", "", a.t("本人の鍵の`ファイル`で、封をした報告を開く", "open a sealed report with the key `file` of the person"))
 	return c
 }
 
 func (a *app) printReport(answer *pb.GetReportResponse) error {
 	r := answer.GetReport()
-	label := tlp.Label(r.GetTlp()).String()
-	if err := a.say(a.chip(label) + " " + a.titled(r.GetLane(), r.GetTitle())); err != nil {
+	if answer.GetReceived().GetSealed() {
+		return a.printSealed(answer.GetReceived())
+	}
+	title := r.GetTitle()
+	if in := answer.GetReceived(); in != nil {
+		title = a.titleOf(in, or(title, in.GetTitle()))
+	}
+	if err := a.say(a.chip(labelInForce(answer)) + " " + a.titled(r.GetLane(), title)); err != nil {
 		return err
 	}
 	if err := a.facts(append(a.headFacts(answer), a.contentFacts(r)...)); err != nil {
@@ -83,7 +97,63 @@ func (a *app) printReport(answer *pb.GetReportResponse) error {
 			return err
 		}
 	}
+	if err := a.printTasks(answer.GetReceived()); err != nil {
+		return err
+	}
 	return a.printPublished(answer)
+}
+
+// labelInForce is the label that holds now: that of the report, made stricter
+// by what it quotes, by its source later or by this node.
+func labelInForce(answer *pb.GetReportResponse) string {
+	if in := answer.GetReceived(); in.GetTlp() != "" {
+		return in.GetTlp()
+	}
+	return tlp.Label(max(answer.GetReport().GetTlp(), answer.GetPublished().GetPlan().GetHandling().GetTlp())).String()
+}
+
+// printSealed says what is known of a report that only a person can open.
+func (a *app) printSealed(in *pb.InboxItem) error {
+	if err := a.say(a.chip(in.GetTlp()) + " " + a.titled(in.GetLane(), "") + a.sealedFor(in)); err != nil {
+		return err
+	}
+	rows := [][2]string{
+		{a.t("報告", "report"), plain(in.GetReport())},
+		{a.t("事案", "case"), plain(in.GetCase()) + "  " + a.number(in.GetSeq(), in.GetStage())},
+	}
+	if err := a.facts(append(rows, a.receivedFacts(in, nil)...)); err != nil {
+		return err
+	}
+	return a.printTasks(in)
+}
+
+// sealedFor says with whose key a report opens.
+func (a *app) sealedFor(in *pb.InboxItem) string {
+	return textf("宛: %s さん本人の鍵で開きます: minato show %s --key FILE", "for %s, opened with that person's own key: minato show %s --key FILE",
+		plain(strings.Join(in.GetPersons(), ", ")), shortID(in.GetReport())).in(a.lang)
+}
+
+// printTasks says what this organisation has to do with a report.
+func (a *app) printTasks(in *pb.InboxItem) error {
+	if len(in.GetTasks()) == 0 {
+		return nil
+	}
+	if err := a.sayText(Text{"\nあなたの組織の次の仕事", "\nWhat your organisation has to do"}); err != nil {
+		return err
+	}
+	label, _, _ := tlp.Parse(in.GetTlp())
+	held := &pb.Plan{Handling: &pb.Handling{Tlp: pb.TlpLabel(label)}}
+	for _, s := range in.GetTasks() {
+		if err := a.printStep(s, Text{"渡す", "to pass on"}); err != nil {
+			return err
+		}
+		for _, next := range a.nextOf(s, held, in.GetReport()) {
+			if err := a.say("    " + next.in(a.lang)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // headFacts say where a report stands, where it comes from and how it must be
@@ -94,16 +164,11 @@ func (a *app) headFacts(answer *pb.GetReportResponse) [][2]string {
 		{a.t("報告", "report"), plain(r.GetReportId())},
 		{a.t("事案", "case"), plain(r.GetCaseId()) + "  " + a.number(r.GetSequence(), r.GetStage())},
 	}
+	if r.GetKind() != pb.Kind_KIND_UNSPECIFIED {
+		rows = append(rows, [2]string{a.t("種類", "kind"), word(r.GetKind()).in(a.lang)})
+	}
 	if in != nil {
-		rows = append(rows,
-			[2]string{a.t("情報連絡元", "source"), plain(or(in.GetSourceName(), in.GetSource()))},
-			[2]string{a.t("受付", "accepted"), a.moment(in.GetAcceptTime())})
-		if in.GetReaction() != 0 {
-			rows = append(rows, [2]string{a.t("応答", "answer"), word(in.GetReaction()).in(a.lang)})
-		}
-		if len(in.GetPersons()) > 0 {
-			rows = append(rows, [2]string{a.t("読める人", "for"), plain(strings.Join(in.GetPersons(), ", "))})
-		}
+		rows = append(rows, a.receivedFacts(in, r)...)
 	}
 	if out != nil {
 		rows = append(rows,
@@ -116,32 +181,65 @@ func (a *app) headFacts(answer *pb.GetReportResponse) [][2]string {
 	if r.GetCommunityId() != "" {
 		rows = append(rows, [2]string{a.t("コミュニティ", "community"), plain(r.GetCommunityId())})
 	}
-	return append(rows, [2]string{a.t("取扱制限", "handling"), a.handling(r.GetRestrictions())})
+	if in == nil {
+		h := out.GetPlan().GetHandling()
+		if h == nil {
+			h = &pb.Handling{Restrictions: r.GetRestrictions(), SecrecyRegime: r.GetSecrecyRegime()}
+		}
+		rows = append(rows, [2]string{a.t("取扱制限", "handling"), a.bound(h.GetRestrictions(), h.GetSecrecyRegime())})
+	}
+	return append(rows,
+		[2]string{a.t("転送の許可", "may pass on"), a.onward(r.GetOnwardPermissions())},
+		[2]string{a.t("引用元", "derived from"), shortIDs(either(r.GetDerivedFrom(), in.GetDerivedFrom()))},
+		[2]string{a.t("ラベルを変える", "relabels"), shortID(r.GetRelabels())})
 }
 
-// handling are the rules beside the label, which a recipient must obey.
-func (a *app) handling(r *pb.Restrictions) string {
-	var rules []string
-	for _, rule := range []struct {
-		set  bool
-		text Text
-	}{
-		{r.GetNoCopy(), Text{"複製禁止", "do not copy"}},
-		{r.GetNoExport(), Text{"持出禁止", "do not take outside"}},
-		{r.GetNoDistribution(), Text{"配布禁止", "do not distribute"}},
-		{r.GetChathamHouse(), Text{"チャタムハウスルール", "Chatham House Rule"}},
-	} {
-		if rule.set {
-			rules = append(rules, rule.text.in(a.lang))
-		}
+// receivedFacts say how a report came and what holds for this copy. r is nil
+// when nobody here can open it.
+func (a *app) receivedFacts(in *pb.InboxItem, r *pb.Report) [][2]string {
+	rows := [][2]string{
+		{a.t("情報連絡元", "source"), a.sourceOf(in, a.t("発信元は示されていません", "the copy does not name its source"))},
+		{a.t("転送した会員", "forwarded by"), plain(in.GetForwardedBy())},
+		{a.t("受付", "accepted"), a.moment(in.GetAcceptTime())},
 	}
-	if r.GetExpireTime() != nil {
-		rules = append(rules, fmt.Sprintf(a.t("%s までに消去", "erase by %s"), a.moment(r.GetExpireTime())))
+	if in.GetReaction() != 0 {
+		rows = append(rows, [2]string{a.t("応答", "answer"), word(in.GetReaction()).in(a.lang)})
 	}
-	if r.GetText() != "" {
-		rules = append(rules, plain(r.GetText()))
+	rows = append(rows, [2]string{a.t("読める人", "for"), plain(strings.Join(in.GetPersons(), ", "))})
+	if own := tlp.Label(r.GetTlp()).String(); r != nil && in.GetTlp() != "" && own != in.GetTlp() {
+		rows = append(rows, [2]string{a.t("報告時のラベル", "label when sent"), own})
 	}
-	return strings.Join(rules, ", ")
+	return append(rows,
+		[2]string{a.t("取扱制限", "handling"), a.bound(in.GetRestrictions(), in.GetSecrecyRegime())},
+		[2]string{a.t("この写しに含まれない項目", "not in this copy"), a.fieldList(in.GetWithheld())})
+}
+
+// sourceOf names the source, or says that the copy does not.
+func (a *app) sourceOf(in *pb.InboxItem, nobody string) string {
+	return plain(or(or(in.GetSourceName(), in.GetSource()), nobody))
+}
+
+// titleOf is the title, or why there is none.
+func (a *app) titleOf(in *pb.InboxItem, title string) string {
+	if title == "" && slices.Contains(in.GetWithheld(), "title") {
+		return a.t("(件名はこの写しに含まれません)", "(this copy has no title)")
+	}
+	return title
+}
+
+func shortIDs(ids []string) string {
+	var short []string
+	for _, id := range ids {
+		short = append(short, shortID(id))
+	}
+	return strings.Join(short, ", ")
+}
+
+func either(list, other []string) []string {
+	if len(list) == 0 {
+		return other
+	}
+	return list
 }
 
 // contentFacts are what is known of the event. What the reporter does not know
@@ -217,7 +315,13 @@ func (a *app) printPublished(answer *pb.GetReportResponse) error {
 			return err
 		}
 	}
-	return l.end()
+	if err := l.end(); err != nil {
+		return err
+	}
+	if err := a.printSteps(out.GetPlan(), out.GetReport()); err != nil {
+		return err
+	}
+	return a.printOmissions(out.GetPlan().GetOmissions())
 }
 
 // partsOf are all parts of a report: its STIX bundle and its attachments.

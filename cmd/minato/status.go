@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,7 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.emitFull(s)
+				return errors.Join(a.emitFull(s), a.warn(s))
 			}
 			hub := a.t("接続", "connected")
 			if !s.GetConnected() {
@@ -31,7 +33,12 @@ func (a *app) statusCommand() *cobra.Command {
 					hub += ": " + reasonText(s.GetDisconnectReason()).in(a.lang)
 				}
 			}
-			return a.facts([][2]string{
+			for _, alarm := range s.GetKeyAlarms() {
+				if err := a.sayText(textf("⚠ 鍵の警告: %s", "⚠ KEY ALARM: %s", plain(bothIn(alarm, a.lang)))); err != nil {
+					return err
+				}
+			}
+			if err := a.facts([][2]string{
 				{a.t("港", "port"), plain(s.GetPortId())},
 				{a.t("会員", "member"), fmt.Sprintf(a.t("%s %s (ノード %d)", "%s %s (node %d)"), plain(s.GetMember()), plain(s.GetMemberName()), s.GetNode())},
 				{a.t("ハブ", "hub"), plain(s.GetHubAddress()) + "  " + hub},
@@ -39,7 +46,40 @@ func (a *app) statusCommand() *cobra.Command {
 				{a.t("送信箱", "outbox"), fmt.Sprintf(a.t("送信待ち %d 件, 拒否 %d 件", "%d queued, %d refused"), s.GetQueued(), s.GetRefused())},
 				{a.t("受信箱", "inbox"), fmt.Sprintf(a.t("%d 件, 未応答 %d 件", "%d received, %d without an answer"), s.GetReceived(), s.GetUnacknowledged())},
 				{a.t("訓練", "exercises"), fmt.Sprintf(a.t("%d 件", "%d received"), s.GetExercises())},
-			})
+				{a.t("鍵の指紋", "key"), plain(s.GetKeyFingerprint())},
+			}); err != nil {
+				return err
+			}
+			return a.warn(s)
 		})
 	})
+}
+
+// bothIn is the part in one language of a line that says it in both, Japanese
+// first.
+func bothIn(line string, l language) string {
+	ja, en, both := strings.Cut(line, " / ")
+	if both && l == english {
+		return en
+	}
+	return ja
+}
+
+// warn says what needs a person soon. Another key in the directory than ours
+// means that reports meant for us could be sealed to somebody else, so the
+// command fails.
+func (a *app) warn(s *pb.GetStatusResponse) error {
+	for _, warning := range s.GetWarnings() {
+		a.talk(textf("⚠ %s", "⚠ %s", plain(bothIn(warning, a.lang))))
+	}
+	for _, desk := range s.GetStaleDesks() {
+		a.talk(textf("窓口「%s」の連絡先を半年以上確かめていません。正しければ: minato node profile --verify-contacts",
+			"nobody has confirmed the contacts of desk %q for half a year. If they are right: minato node profile --verify-contacts", plain(desk)))
+	}
+	if len(s.GetKeyAlarms()) == 0 {
+		return nil
+	}
+	a.talk(Text{"ハブの名簿が、この会員の鍵として身に覚えのないものを示しています。片付くまで TLP:RED と TLP:AMBER+STRICT を\n送らないよう相手に電話で伝え、ハブの管理者に尋ねてください。指紋の確かめ方: minato members --keys",
+		"The hub's directory shows a key of this member that it has not made. Until it is cleared up, tell the others by\ntelephone to send you no TLP:RED or TLP:AMBER+STRICT, and ask the hub's administrator. See: minato members --keys"})
+	return told(exitCheck)
 }

@@ -25,6 +25,9 @@ var words = map[string]Text{
 	"ROLE_EXPERT":               {"専門組織", "expert body"},
 	"ROLE_ISAC":                 {"交通ISAC", "ISAC"},
 	"ROLE_USERS":                {"TOS利用者等", "users"},
+	"ROLE_PRIVACY_COMMISSION":   {"個人情報保護委員会", "Personal Information Protection Commission"},
+	"ROLE_INCIDENT_MINISTRY":    {"事案対処省庁", "incident ministry"},
+	"ROLE_DISASTER_MINISTRY":    {"防災関係府省庁", "disaster ministry"},
 
 	"MEMBER_STATE_INVITED": {"招待済み", "invited"},
 	"MEMBER_STATE_ACTIVE":  {"参加中", "active"},
@@ -87,6 +90,37 @@ var words = map[string]Text{
 	"REACTION_NOT_AFFECTED": {"該当しない", "not affected"},
 	"REACTION_HANDLED":      {"対応済み", "handled"},
 
+	"ACT_AUTO":   {"自動", "automatic"},
+	"ACT_PROMPT": {"要判断", "you decide"},
+	"ACT_TASK":   {"受け手の仕事", "for a recipient"},
+	"ACT_EXPORT": {"書式", "form"},
+
+	"OBLIGATION_LAW":    {"法令", "law"},
+	"OBLIGATION_MUST":   {"義務", "must"},
+	"OBLIGATION_PLAN":   {"計画", "plan"},
+	"OBLIGATION_SHOULD": {"望ましい", "should"},
+	"OBLIGATION_MAY":    {"任意", "may"},
+
+	"FLOW_AUTHORITY":  {"報告", "report"},
+	"FLOW_PEER":       {"共有", "sharing"},
+	"FLOW_EXPERT":     {"専門組織との共有", "sharing with experts"},
+	"FLOW_EXPERT_NDA": {"秘密保持契約のある専門組織との共有", "sharing with experts under a non-disclosure agreement"},
+	"FLOW_ANONYMOUS":  {"事務局経由の匿名報告", "anonymous report through the secretariat"},
+	"FLOW_PUBLIC":     {"公表", "publication"},
+	"FLOW_STATUS":     {"利用者への状況提供", "status for users"},
+
+	"KIND_INCIDENT": {"事案", "incident"},
+	"KIND_NOTICE":   {"注意喚起・情報提供", "notice"},
+
+	"SECRECY_REGIME_NONE":           {"なし", "none"},
+	"SECRECY_REGIME_COUNCIL_MEMBER": {"協議会構成員の守秘義務", "secrecy of the council's members"},
+	"SECRECY_REGIME_CONTRACT":       {"契約による守秘", "secrecy by contract"},
+
+	"NOTICE_STATE_NOT_NEEDED": {"不要", "not needed"},
+	"NOTICE_STATE_PLANNED":    {"予定", "planned"},
+	"NOTICE_STATE_DONE":       {"済み", "done"},
+	"NOTICE_STATE_DECLINED":   {"行わない", "declined"},
+
 	"OUTBOX_STATE_QUEUED":   {"送信待ち", "queued"},
 	"OUTBOX_STATE_ACCEPTED": {"受領", "accepted"},
 	"OUTBOX_STATE_REFUSED":  {"拒否", "refused"},
@@ -102,6 +136,25 @@ func word(e protoreflect.Enum) Text {
 		return t
 	}
 	return Text{string(value.Name()), string(value.Name())}
+}
+
+// roleWord are roles as the policy writes them, such as port_authority, as
+// people read them. What is no role is shown as it is; none means the own
+// organisation.
+func roleWord(roles string) Text {
+	if roles == "" {
+		return Text{"自組織", "your own organisation"}
+	}
+	var ja, en []string
+	for role := range strings.SplitSeq(roles, ",") {
+		role = strings.TrimSpace(role)
+		t, ok := words["ROLE_"+strings.ToUpper(role)]
+		if !ok {
+			t = Text{plain(role), plain(role)}
+		}
+		ja, en = append(ja, t.JA), append(en, t.EN)
+	}
+	return Text{strings.Join(ja, "、"), strings.Join(en, ", ")}
 }
 
 // choices are the values of an enum as they are typed: EVENT_TYPE_CODE_EXEC is

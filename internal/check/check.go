@@ -180,7 +180,7 @@ func textLimit(f protoreflect.FieldDescriptor) int {
 // listLimit is the bound in entries of a list, as the contract states it.
 func listLimit(f protoreflect.FieldDescriptor) int {
 	switch fieldName(f) {
-	case "AttackTechnical.indicators":
+	case "AttackTechnical.indicators", "SealedReport.wraps", "Forward.wraps":
 		return 5000
 	case "Report.recipients", "Outline.recipients", "MemberSet.clients":
 		return 1000

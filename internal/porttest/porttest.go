@@ -20,6 +20,7 @@ import (
 
 	"minato.example/hub"
 	"minato.example/internal/rpc"
+	"minato.example/internal/seal"
 	"minato.example/node"
 	pb "minato.example/proto/minato/v1"
 )
@@ -183,7 +184,30 @@ func (p *Port) Join(ctx context.Context, m Member) error {
 	if m.Profile == nil {
 		return nil
 	}
-	_, err = p.Node(m.ID).UpdateProfile(ctx, &pb.UpdateProfileRequest{Profile: m.Profile})
+	if _, err = p.Node(m.ID).UpdateProfile(ctx, &pb.UpdateProfileRequest{Profile: m.Profile}); err != nil {
+		return err
+	}
+	for _, person := range m.Profile.GetPersons() {
+		if err := p.giveKey(ctx, m.ID, person.GetId()); err != nil {
+			return fmt.Errorf("key of %s/%s: %w", m.ID, person.GetId(), err)
+		}
+	}
+	return nil
+}
+
+// giveKey makes the key of a person, which the node keeps.
+func (p *Port) giveKey(ctx context.Context, member, person string) error {
+	key, err := seal.GenerateKey(seal.MLKEM768P256)
+	if err != nil {
+		return err
+	}
+	private, err := key.Bytes()
+	if err != nil {
+		return err
+	}
+	_, err = p.Node(member).SetPersonKey(ctx, &pb.SetPersonKeyRequest{
+		Person: person, Suite: key.Suite(), PublicKey: key.Public().Bytes(), PrivateKey: private,
+	})
 	return err
 }
 

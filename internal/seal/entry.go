@@ -74,8 +74,18 @@ func SignSealed(signing ed25519.PrivateKey, r *pb.SealedReport) (*pb.Envelope, e
 // can be seen without a key: each wrap is of a variant and names its holder,
 // each variant has a flow, digests and a commitment, and no two are alike.
 func VerifySealed(env *pb.Envelope, lane pb.Lane, signer ed25519.PublicKey) (*pb.SealedReport, error) {
+	return verifySealed(env, SealedReportType(lane), lane, signer)
+}
+
+// VerifySealedCopy opens the header of a sealed copy, which the hub signs in
+// the place of the source: one variant and the wraps of one member.
+func VerifySealedCopy(env *pb.Envelope, lane pb.Lane, hub ed25519.PublicKey) (*pb.SealedReport, error) {
+	return verifySealed(env, SealedCopyType(lane), lane, hub)
+}
+
+func verifySealed(env *pb.Envelope, payloadType string, lane pb.Lane, signer ed25519.PublicKey) (*pb.SealedReport, error) {
 	r := new(pb.SealedReport)
-	if err := openMessage(env, SealedReportType(lane), signer, r); err != nil {
+	if err := openMessage(env, payloadType, signer, r); err != nil {
 		return nil, err
 	}
 	if r.GetOutline().GetLane() != lane {

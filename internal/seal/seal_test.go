@@ -66,6 +66,7 @@ func TestOneTypeNeverPassesForAnother(t *testing.T) {
 	pub, key := newKey(t)
 	types := []string{
 		LiveReportType, ExerciseReportType, LiveCopyType, ExerciseCopyType, LiveSealedReportType, ExerciseSealedReportType,
+		LiveSealedCopyType, ExerciseSealedCopyType,
 		SubmitReceiptType, DeliveryReceiptType, KeyType, InstructionType, PolicyType,
 	}
 	for _, signed := range types {

@@ -439,11 +439,14 @@ func hasValue(kind string) bool {
 	return false
 }
 
+// signs takes out what writers put into the names of algorithms or leave out.
+var signs = strings.NewReplacer("-", "", "_", "")
+
 // hashOf reads one entry of a hashes dictionary. The algorithm decides: an
 // imphash looks like an MD5.
 func hashOf(algorithm, value string) (Observable, bool) {
 	var want pb.IndicatorType
-	switch strings.NewReplacer("-", "", "_", "").Replace(strings.ToUpper(algorithm)) {
+	switch signs.Replace(strings.ToUpper(algorithm)) {
 	case "MD5":
 		want = pb.IndicatorType_INDICATOR_TYPE_MD5
 	case "SHA1":

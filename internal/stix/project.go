@@ -62,11 +62,12 @@ func Project(bundle []byte, p Projection) (out []byte, dropped int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	f := filter{Projection: p, objects: objects, at: make(map[string][]int, len(objects)), statements: map[string]bool{}}
+	f := filter{Projection: p, objects: objects, statements: map[string]bool{}}
 	f.choose()
-	f.leaveVictims()
-	for f.prune() {
+	if !p.Victim {
+		f.leaveVictims()
 	}
+	f.settle()
 	return f.write()
 }
 
@@ -266,8 +267,7 @@ func split(bundle []byte) (objects []entry, err error) {
 type filter struct {
 	Projection
 	objects    []entry
-	at         map[string][]int // objects by id; a bundle may hold versions of one
-	statements map[string]bool  // ids of markings that only state something
+	statements map[string]bool // ids of markings that only state something
 }
 
 // choose lets the objects go whose type and markings let them, each with the
@@ -286,9 +286,6 @@ func (f *filter) choose() {
 			continue
 		}
 		e.goes = f.reduce(e)
-		if e.goes {
-			f.at[e.id] = append(f.at[e.id], i)
-		}
 	}
 }
 
@@ -451,114 +448,126 @@ var catalogues = func() map[string]*regexp.Regexp {
 // something targets, and observables without anything of the attacker that has
 // or leads to them.
 func (f *filter) leaveVictims() {
-	if f.Victim {
-		return
-	}
-	for i := range f.objects {
-		if e := &f.objects[i]; e.kind == "relationship" && hits[e.text("relationship_type")] {
-			f.take(e.text("target_ref"), "infrastructure")
-		}
-	}
+	hit := map[string]bool{}
 	known := map[Observable]bool{}
-	for _, e := range f.objects {
-		if e.goes && e.kind == "indicator" && e.text("pattern_type") == "stix" {
+	for i := range f.objects {
+		switch e := &f.objects[i]; {
+		case !e.goes:
+		case e.kind == "relationship" && hits[e.text("relationship_type")]:
+			hit[e.text("target_ref")] = true
+		case e.kind == "indicator" && e.text("pattern_type") == "stix":
 			for _, o := range inPattern(e.text("pattern")) {
 				known[o] = true
 			}
 		}
 	}
-	// A file with the name of an indicator is not yet the attacker's file.
+	attacker := map[string]bool{}    // ids of what leads to more
+	observable := map[string][]int{} // by id; a bundle may hold versions of one
+	for i := range f.objects {
+		e := &f.objects[i]
+		e.goes = e.goes && !(e.kind == "infrastructure" && hit[e.id])
+		if e.goes && e.shape.observable {
+			observable[e.id] = append(observable[e.id], i)
+		}
+		attacker[e.id] = attacker[e.id] || e.goes && attackers[e.kind]
+	}
+
 	shown := map[string]bool{}
 	var next []string
 	show := func(id string) {
-		if at := f.at[id]; len(at) > 0 && f.objects[at[0]].shape.observable && !shown[id] {
+		if len(observable[id]) > 0 && !shown[id] {
 			shown[id] = true
 			next = append(next, id)
 		}
 	}
 	for i := range f.objects {
-		e := &f.objects[i]
-		if !e.goes {
-			continue
-		}
-		switch {
+		switch e := &f.objects[i]; {
+		case !e.goes:
 		case e.shape.observable:
 			if slices.ContainsFunc(e.observables(), func(o Observable) bool { return known[o] }) {
 				show(e.id)
 			}
-		case e.kind == "relationship":
-			if leads[e.text("relationship_type")] && f.isAttackers(e.text("source_ref")) {
-				show(e.text("target_ref"))
-			}
-		default:
+		case e.kind != "relationship":
 			e.eachRef(show)
+		case leads[e.text("relationship_type")] && attacker[e.text("source_ref")]:
+			show(e.text("target_ref"))
 		}
 	}
 	for len(next) > 0 { // what an observable of the attacker refers to is the attacker's
 		id := next[0]
 		next = next[1:]
-		for _, i := range f.at[id] {
+		for _, i := range observable[id] {
 			f.objects[i].eachRef(show)
 		}
 	}
 	for i := range f.objects {
-		if e := &f.objects[i]; e.shape.observable && !shown[e.id] {
-			e.goes = false
-		}
-	}
-	f.index()
-}
-
-func (f *filter) isAttackers(id string) bool {
-	at := f.at[id]
-	return len(at) > 0 && attackers[f.objects[at[0]].kind]
-}
-
-// take takes out the objects with an id and a type.
-func (f *filter) take(id, kind string) {
-	for _, i := range f.at[id] {
-		if f.objects[i].kind == kind {
-			f.objects[i].goes = false
-		}
-	}
-	f.index()
-}
-
-func (f *filter) index() {
-	clear(f.at)
-	for i, e := range f.objects {
-		if e.goes {
-			f.at[e.id] = append(f.at[e.id], i)
-		}
+		e := &f.objects[i]
+		e.goes = e.goes && (!e.shape.observable || shown[e.id])
 	}
 }
 
-// prune takes out references to what does not go, and objects that are nothing
-// without them. It reports whether an object went.
-func (f *filter) prune() (again bool) {
+// settle takes out the objects that are nothing without what does not go, until
+// that takes out no more, and then every reference to what does not go. Each
+// reference is looked at twice, however long the chains are.
+func (f *filter) settle() {
+	there := map[string]int{} // objects that go, by id
+	for i := range f.objects {
+		if e := &f.objects[i]; e.goes {
+			there[e.id]++
+		}
+	}
+	type need struct{ object, left int }
+	var needs []need
+	waiting := map[string][]int{} // needs by the id that they have left
+	var gone []int
 	for i := range f.objects {
 		e := &f.objects[i]
+		for _, p := range e.properties {
+			if !e.goes || !e.shape.properties[p.name] || !isReference(p.name) {
+				continue
+			}
+			n := need{object: i}
+			eachID(p.value, func(id string) {
+				if there[id] > 0 {
+					n.left++
+					waiting[id] = append(waiting[id], len(needs))
+				}
+			})
+			if n.left == 0 {
+				gone = append(gone, i)
+			}
+			needs = append(needs, n)
+		}
+	}
+	for len(gone) > 0 {
+		e := &f.objects[gone[0]]
+		gone = gone[1:]
 		if !e.goes {
 			continue
 		}
+		e.goes = false
+		if there[e.id]--; there[e.id] > 0 {
+			continue
+		}
+		for _, n := range waiting[e.id] {
+			if needs[n].left--; needs[n].left == 0 {
+				gone = append(gone, needs[n].object)
+			}
+		}
+	}
+	for i := range f.objects {
+		e := &f.objects[i]
 		kept := e.properties[:0]
 		for _, p := range e.properties {
-			if isReference(p.name) {
-				p.value = keepIDs(p.value, func(id string) bool { return len(f.at[id]) > 0 })
+			if e.goes && isReference(p.name) {
+				p.value = keepIDs(p.value, func(id string) bool { return there[id] > 0 })
 			}
 			if p.value != nil {
 				kept = append(kept, p)
-			} else if e.shape.properties[p.name] {
-				e.goes = false
 			}
 		}
 		e.properties = kept
-		again = again || !e.goes
 	}
-	if again {
-		f.index()
-	}
-	return again
 }
 
 // isReference reports the properties that name other objects of the bundle.
@@ -569,29 +578,29 @@ func isReference(name string) bool {
 // write writes the new bundle.
 func (f *filter) write() (out []byte, dropped int, err error) {
 	objects := []byte{'['}
+	var object jsontext.Value
 	for i := range f.objects {
 		e := &f.objects[i]
 		if !e.goes {
 			dropped++
 			continue
 		}
-		if len(objects) > 1 {
-			objects = append(objects, ',')
-		}
-		start := len(objects)
-		objects = append(objects, '{')
+		object = append(object[:0], '{')
 		for i, p := range e.properties {
 			if i > 0 {
-				objects = append(objects, ',')
+				object = append(object, ',')
 			}
-			objects = append(objects, `"`+p.name+`":`...)
-			objects = append(objects, p.value...)
+			object = append(object, `"`+p.name+`":`...)
+			object = append(object, p.value...)
 		}
-		object := jsontext.Value(append(objects[start:len(objects):len(objects)], '}'))
+		object = append(object, '}')
 		if err := object.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
 			return nil, 0, err
 		}
-		objects = append(objects[:start], object...)
+		if len(objects) > 1 {
+			objects = append(objects, ',')
+		}
+		objects = append(objects, object...)
 	}
 	objects = append(objects, ']')
 	if dropped == len(f.objects) {
@@ -624,7 +633,7 @@ func (e *entry) text(name string) string {
 func (e *entry) eachRef(fn func(id string)) {
 	for _, p := range e.properties {
 		if isReference(p.name) {
-			keepIDs(p.value, func(id string) bool { fn(id); return true })
+			eachID(p.value, fn)
 		}
 	}
 }
@@ -720,16 +729,30 @@ func keep(v jsontext.Value, fn func(jsontext.Value) jsontext.Value) jsontext.Val
 	return append(out, ']')
 }
 
-// keepIDs leaves those ids of one reference or of a list of them that fn
-// accepts.
+// keepIDs leaves of one reference or of a list of them the ids that fn accepts.
 func keepIDs(v jsontext.Value, fn func(id string) bool) jsontext.Value {
+	one := func(v jsontext.Value) jsontext.Value {
+		if id, ok := text(v); ok && fn(id) {
+			return v
+		}
+		return nil
+	}
 	if v.Kind() == '[' {
-		return keep(v, func(one jsontext.Value) jsontext.Value { return keepIDs(one, fn) })
+		return keep(v, one)
 	}
-	if id, ok := text(v); ok && fn(id) {
-		return v
+	return one(v)
+}
+
+// eachID hands out one id or a list of them.
+func eachID(v jsontext.Value, fn func(id string)) {
+	if id, ok := text(v); ok {
+		fn(id)
 	}
-	return nil
+	for _, one := range list(v) {
+		if id, ok := text(one); ok {
+			fn(id)
+		}
+	}
 }
 
 // pick leaves the named members of an object, or of each object of an array, as

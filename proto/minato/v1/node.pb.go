@@ -2050,7 +2050,10 @@ type GetStatusResponse struct {
 	// send TLP:RED until it is cleared up.
 	KeyAlarms []string `protobuf:"bytes,15,rep,name=key_alarms,json=keyAlarms,proto3" json:"key_alarms,omitempty"`
 	// Desks whose contacts nobody has confirmed for half a year.
-	StaleDesks    []string `protobuf:"bytes,16,rep,name=stale_desks,json=staleDesks,proto3" json:"stale_desks,omitempty"`
+	StaleDesks []string `protobuf:"bytes,16,rep,name=stale_desks,json=staleDesks,proto3" json:"stale_desks,omitempty"`
+	// What came and was not taken for a report, such as a copy whose content is
+	// not what its header says. The last 20, newest first.
+	Warnings      []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2193,6 +2196,13 @@ func (x *GetStatusResponse) GetKeyAlarms() []string {
 func (x *GetStatusResponse) GetStaleDesks() []string {
 	if x != nil {
 		return x.StaleDesks
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -3142,6 +3152,107 @@ func (x *SetPersonKeyResponse) GetFingerprint() string {
 	return ""
 }
 
+// ConfirmKeyRequest names the keys of a member or of one of its persons.
+type ConfirmKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the member.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Id of the person; empty for the keys of the member's nodes.
+	Person        string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmKeyRequest) Reset() {
+	*x = ConfirmKeyRequest{}
+	mi := &file_minato_v1_node_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmKeyRequest) ProtoMessage() {}
+
+func (x *ConfirmKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmKeyRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmKeyRequest) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ConfirmKeyRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ConfirmKeyRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+// ConfirmKeyResponse is what was confirmed.
+type ConfirmKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The fingerprints, to be those that were read over the telephone.
+	Fingerprints  []string `protobuf:"bytes,1,rep,name=fingerprints,proto3" json:"fingerprints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmKeyResponse) Reset() {
+	*x = ConfirmKeyResponse{}
+	mi := &file_minato_v1_node_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmKeyResponse) ProtoMessage() {}
+
+func (x *ConfirmKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minato_v1_node_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmKeyResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmKeyResponse) Descriptor() ([]byte, []int) {
+	return file_minato_v1_node_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ConfirmKeyResponse) GetFingerprints() []string {
+	if x != nil {
+		return x.Fingerprints
+	}
+	return nil
+}
+
 var File_minato_v1_node_proto protoreflect.FileDescriptor
 
 const file_minato_v1_node_proto_rawDesc = "" +
@@ -3279,7 +3390,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x13AcknowledgeResponse\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x1a\n" +
 	"\brecorded\x18\x02 \x01(\bR\brecorded\"\x12\n" +
-	"\x10GetStatusRequest\"\xb6\x04\n" +
+	"\x10GetStatusRequest\"\xd2\x04\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\aport_id\x18\x01 \x01(\tR\x06portId\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\x12\x1f\n" +
@@ -3301,7 +3412,8 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"key_alarms\x18\x0f \x03(\tR\tkeyAlarms\x12\x1f\n" +
 	"\vstale_desks\x18\x10 \x03(\tR\n" +
-	"staleDesks\"\x13\n" +
+	"staleDesks\x12\x1a\n" +
+	"\bwarnings\x18\x11 \x03(\tR\bwarnings\"\x13\n" +
 	"\x11GetProfileRequest\"B\n" +
 	"\x12GetProfileResponse\x12,\n" +
 	"\aprofile\x18\x01 \x01(\v2\x12.minato.v1.ProfileR\aprofile\"D\n" +
@@ -3355,12 +3467,17 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\vprivate_key\x18\x04 \x01(\fR\n" +
 	"privateKey\"8\n" +
 	"\x14SetPersonKeyResponse\x12 \n" +
-	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint*y\n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\"C\n" +
+	"\x11ConfirmKeyRequest\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
+	"\x06person\x18\x02 \x01(\tR\x06person\"8\n" +
+	"\x12ConfirmKeyResponse\x12\"\n" +
+	"\ffingerprints\x18\x01 \x03(\tR\ffingerprints*y\n" +
 	"\vOutboxState\x12\x1c\n" +
 	"\x18OUTBOX_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OUTBOX_STATE_QUEUED\x10\x01\x12\x19\n" +
 	"\x15OUTBOX_STATE_ACCEPTED\x10\x02\x12\x18\n" +
-	"\x14OUTBOX_STATE_REFUSED\x10\x032\xc9\r\n" +
+	"\x14OUTBOX_STATE_REFUSED\x10\x032\x94\x0e\n" +
 	"\vNodeService\x12B\n" +
 	"\aAddPart\x12\x19.minato.v1.AddPartRequest\x1a\x1a.minato.v1.AddPartResponse(\x01\x12R\n" +
 	"\rPublishReport\x12\x1f.minato.v1.PublishReportRequest\x1a .minato.v1.PublishReportResponse\x12_\n" +
@@ -3372,7 +3489,9 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"DecideStep\x12\x1c.minato.v1.DecideStepRequest\x1a\x1d.minato.v1.DecideStepResponse\x12O\n" +
 	"\fNarrowReport\x12\x1e.minato.v1.NarrowReportRequest\x1a\x1f.minato.v1.NarrowReportResponse\x12F\n" +
 	"\tGetSealed\x12\x1b.minato.v1.GetSealedRequest\x1a\x1c.minato.v1.GetSealedResponse\x12O\n" +
-	"\fSetPersonKey\x12\x1e.minato.v1.SetPersonKeyRequest\x1a\x1f.minato.v1.SetPersonKeyResponse\x12F\n" +
+	"\fSetPersonKey\x12\x1e.minato.v1.SetPersonKeyRequest\x1a\x1f.minato.v1.SetPersonKeyResponse\x12I\n" +
+	"\n" +
+	"ConfirmKey\x12\x1c.minato.v1.ConfirmKeyRequest\x1a\x1d.minato.v1.ConfirmKeyResponse\x12F\n" +
 	"\tSaveDraft\x12\x1b.minato.v1.SaveDraftRequest\x1a\x1c.minato.v1.SaveDraftResponse\x12I\n" +
 	"\n" +
 	"ListDrafts\x12\x1c.minato.v1.ListDraftsRequest\x1a\x1d.minato.v1.ListDraftsResponse\x12L\n" +
@@ -3404,7 +3523,7 @@ func file_minato_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_minato_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_minato_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_minato_v1_node_proto_goTypes = []any{
 	(OutboxState)(0),                         // 0: minato.v1.OutboxState
 	(*AddPartRequest)(nil),                   // 1: minato.v1.AddPartRequest
@@ -3456,80 +3575,82 @@ var file_minato_v1_node_proto_goTypes = []any{
 	(*GetSealedResponse)(nil),                // 47: minato.v1.GetSealedResponse
 	(*SetPersonKeyRequest)(nil),              // 48: minato.v1.SetPersonKeyRequest
 	(*SetPersonKeyResponse)(nil),             // 49: minato.v1.SetPersonKeyResponse
-	(*Part)(nil),                             // 50: minato.v1.Part
-	(*Report)(nil),                           // 51: minato.v1.Report
-	(*durationpb.Duration)(nil),              // 52: google.protobuf.Duration
-	(Lane)(0),                                // 53: minato.v1.Lane
-	(*timestamppb.Timestamp)(nil),            // 54: google.protobuf.Timestamp
-	(*Plan)(nil),                             // 55: minato.v1.Plan
-	(Reaction)(0),                            // 56: minato.v1.Reaction
-	(*Restrictions)(nil),                     // 57: minato.v1.Restrictions
-	(Stage)(0),                               // 58: minato.v1.Stage
-	(*Step)(nil),                             // 59: minato.v1.Step
-	(SecrecyRegime)(0),                       // 60: minato.v1.SecrecyRegime
-	(Kind)(0),                                // 61: minato.v1.Kind
-	(*CopyState)(nil),                        // 62: minato.v1.CopyState
-	(*Profile)(nil),                          // 63: minato.v1.Profile
-	(*Member)(nil),                           // 64: minato.v1.Member
-	(*ExplainReportResponse)(nil),            // 65: minato.v1.ExplainReportResponse
-	(*Recipient)(nil),                        // 66: minato.v1.Recipient
-	(NoticeState)(0),                         // 67: minato.v1.NoticeState
-	(TlpLabel)(0),                            // 68: minato.v1.TlpLabel
-	(*Delivery)(nil),                         // 69: minato.v1.Delivery
+	(*ConfirmKeyRequest)(nil),                // 50: minato.v1.ConfirmKeyRequest
+	(*ConfirmKeyResponse)(nil),               // 51: minato.v1.ConfirmKeyResponse
+	(*Part)(nil),                             // 52: minato.v1.Part
+	(*Report)(nil),                           // 53: minato.v1.Report
+	(*durationpb.Duration)(nil),              // 54: google.protobuf.Duration
+	(Lane)(0),                                // 55: minato.v1.Lane
+	(*timestamppb.Timestamp)(nil),            // 56: google.protobuf.Timestamp
+	(*Plan)(nil),                             // 57: minato.v1.Plan
+	(Reaction)(0),                            // 58: minato.v1.Reaction
+	(*Restrictions)(nil),                     // 59: minato.v1.Restrictions
+	(Stage)(0),                               // 60: minato.v1.Stage
+	(*Step)(nil),                             // 61: minato.v1.Step
+	(SecrecyRegime)(0),                       // 62: minato.v1.SecrecyRegime
+	(Kind)(0),                                // 63: minato.v1.Kind
+	(*CopyState)(nil),                        // 64: minato.v1.CopyState
+	(*Profile)(nil),                          // 65: minato.v1.Profile
+	(*Member)(nil),                           // 66: minato.v1.Member
+	(*ExplainReportResponse)(nil),            // 67: minato.v1.ExplainReportResponse
+	(*Recipient)(nil),                        // 68: minato.v1.Recipient
+	(NoticeState)(0),                         // 69: minato.v1.NoticeState
+	(TlpLabel)(0),                            // 70: minato.v1.TlpLabel
+	(*Delivery)(nil),                         // 71: minato.v1.Delivery
 }
 var file_minato_v1_node_proto_depIdxs = []int32{
-	50, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
-	50, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
-	51, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
-	52, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
-	53, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
+	52, // 0: minato.v1.AddPartRequest.part:type_name -> minato.v1.Part
+	52, // 1: minato.v1.AddPartResponse.part:type_name -> minato.v1.Part
+	53, // 2: minato.v1.PublishReportRequest.report:type_name -> minato.v1.Report
+	54, // 3: minato.v1.PublishReportRequest.wait:type_name -> google.protobuf.Duration
+	55, // 4: minato.v1.OutboxItem.lane:type_name -> minato.v1.Lane
 	0,  // 5: minato.v1.OutboxItem.state:type_name -> minato.v1.OutboxState
-	54, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
-	54, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	55, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
+	56, // 6: minato.v1.OutboxItem.publish_time:type_name -> google.protobuf.Timestamp
+	56, // 7: minato.v1.OutboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	57, // 8: minato.v1.OutboxItem.plan:type_name -> minato.v1.Plan
 	5,  // 9: minato.v1.OutboxItem.refusal:type_name -> minato.v1.RefusalInfo
 	6,  // 10: minato.v1.RefusalInfo.violations:type_name -> minato.v1.ViolationInfo
 	4,  // 11: minato.v1.PublishReportResponse.item:type_name -> minato.v1.OutboxItem
-	51, // 12: minato.v1.Draft.report:type_name -> minato.v1.Report
-	54, // 13: minato.v1.Draft.save_time:type_name -> google.protobuf.Timestamp
-	51, // 14: minato.v1.SaveDraftRequest.report:type_name -> minato.v1.Report
+	53, // 12: minato.v1.Draft.report:type_name -> minato.v1.Report
+	56, // 13: minato.v1.Draft.save_time:type_name -> google.protobuf.Timestamp
+	53, // 14: minato.v1.SaveDraftRequest.report:type_name -> minato.v1.Report
 	8,  // 15: minato.v1.SaveDraftResponse.draft:type_name -> minato.v1.Draft
 	8,  // 16: minato.v1.ListDraftsResponse.drafts:type_name -> minato.v1.Draft
-	51, // 17: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
-	55, // 18: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
+	53, // 17: minato.v1.NodeServicePlanReportRequest.report:type_name -> minato.v1.Report
+	57, // 18: minato.v1.NodeServicePlanReportResponse.plan:type_name -> minato.v1.Plan
 	4,  // 19: minato.v1.ListOutboxResponse.items:type_name -> minato.v1.OutboxItem
-	53, // 20: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
-	54, // 21: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
-	54, // 22: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
-	56, // 23: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
-	57, // 24: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
-	58, // 25: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
-	50, // 26: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
-	59, // 27: minato.v1.InboxItem.tasks:type_name -> minato.v1.Step
-	60, // 28: minato.v1.InboxItem.secrecy_regime:type_name -> minato.v1.SecrecyRegime
-	61, // 29: minato.v1.InboxItem.kind:type_name -> minato.v1.Kind
-	53, // 30: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
-	52, // 31: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
+	55, // 20: minato.v1.InboxItem.lane:type_name -> minato.v1.Lane
+	56, // 21: minato.v1.InboxItem.accept_time:type_name -> google.protobuf.Timestamp
+	56, // 22: minato.v1.InboxItem.store_time:type_name -> google.protobuf.Timestamp
+	58, // 23: minato.v1.InboxItem.reaction:type_name -> minato.v1.Reaction
+	59, // 24: minato.v1.InboxItem.restrictions:type_name -> minato.v1.Restrictions
+	60, // 25: minato.v1.InboxItem.stage:type_name -> minato.v1.Stage
+	52, // 26: minato.v1.InboxItem.parts:type_name -> minato.v1.Part
+	61, // 27: minato.v1.InboxItem.tasks:type_name -> minato.v1.Step
+	62, // 28: minato.v1.InboxItem.secrecy_regime:type_name -> minato.v1.SecrecyRegime
+	63, // 29: minato.v1.InboxItem.kind:type_name -> minato.v1.Kind
+	55, // 30: minato.v1.WatchInboxRequest.lane:type_name -> minato.v1.Lane
+	54, // 31: minato.v1.WatchInboxRequest.wait:type_name -> google.protobuf.Duration
 	19, // 32: minato.v1.WatchInboxResponse.item:type_name -> minato.v1.InboxItem
-	53, // 33: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
+	55, // 33: minato.v1.SearchInboxRequest.lane:type_name -> minato.v1.Lane
 	19, // 34: minato.v1.SearchInboxResponse.items:type_name -> minato.v1.InboxItem
 	19, // 35: minato.v1.GetReportResponse.received:type_name -> minato.v1.InboxItem
 	4,  // 36: minato.v1.GetReportResponse.published:type_name -> minato.v1.OutboxItem
-	51, // 37: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
-	62, // 38: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
-	56, // 39: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
-	52, // 40: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
-	54, // 41: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	63, // 42: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
-	63, // 43: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
-	64, // 44: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
-	65, // 45: minato.v1.NodeServiceExplainReportResponse.explanation:type_name -> minato.v1.ExplainReportResponse
-	66, // 46: minato.v1.ForwardReportRequest.recipients:type_name -> minato.v1.Recipient
-	55, // 47: minato.v1.ForwardReportResponse.plan:type_name -> minato.v1.Plan
-	67, // 48: minato.v1.DecideStepRequest.state:type_name -> minato.v1.NoticeState
-	68, // 49: minato.v1.NarrowReportRequest.tlp:type_name -> minato.v1.TlpLabel
+	53, // 37: minato.v1.GetReportResponse.report:type_name -> minato.v1.Report
+	64, // 38: minato.v1.GetReportResponse.copies:type_name -> minato.v1.CopyState
+	58, // 39: minato.v1.AcknowledgeRequest.reaction:type_name -> minato.v1.Reaction
+	54, // 40: minato.v1.AcknowledgeRequest.wait:type_name -> google.protobuf.Duration
+	56, // 41: minato.v1.GetStatusResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	65, // 42: minato.v1.GetProfileResponse.profile:type_name -> minato.v1.Profile
+	65, // 43: minato.v1.UpdateProfileRequest.profile:type_name -> minato.v1.Profile
+	66, // 44: minato.v1.ListPeersResponse.members:type_name -> minato.v1.Member
+	67, // 45: minato.v1.NodeServiceExplainReportResponse.explanation:type_name -> minato.v1.ExplainReportResponse
+	68, // 46: minato.v1.ForwardReportRequest.recipients:type_name -> minato.v1.Recipient
+	57, // 47: minato.v1.ForwardReportResponse.plan:type_name -> minato.v1.Plan
+	69, // 48: minato.v1.DecideStepRequest.state:type_name -> minato.v1.NoticeState
+	70, // 49: minato.v1.NarrowReportRequest.tlp:type_name -> minato.v1.TlpLabel
 	19, // 50: minato.v1.NarrowReportResponse.item:type_name -> minato.v1.InboxItem
-	69, // 51: minato.v1.GetSealedResponse.delivery:type_name -> minato.v1.Delivery
+	71, // 51: minato.v1.GetSealedResponse.delivery:type_name -> minato.v1.Delivery
 	1,  // 52: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
 	3,  // 53: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
 	15, // 54: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
@@ -3539,43 +3660,45 @@ var file_minato_v1_node_proto_depIdxs = []int32{
 	44, // 58: minato.v1.NodeService.NarrowReport:input_type -> minato.v1.NarrowReportRequest
 	46, // 59: minato.v1.NodeService.GetSealed:input_type -> minato.v1.GetSealedRequest
 	48, // 60: minato.v1.NodeService.SetPersonKey:input_type -> minato.v1.SetPersonKeyRequest
-	9,  // 61: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
-	11, // 62: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
-	13, // 63: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
-	17, // 64: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
-	20, // 65: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
-	22, // 66: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
-	24, // 67: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
-	26, // 68: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
-	28, // 69: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
-	30, // 70: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
-	32, // 71: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
-	34, // 72: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
-	36, // 73: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
-	2,  // 74: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
-	7,  // 75: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
-	16, // 76: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
-	39, // 77: minato.v1.NodeService.ExplainReport:output_type -> minato.v1.NodeServiceExplainReportResponse
-	41, // 78: minato.v1.NodeService.ForwardReport:output_type -> minato.v1.ForwardReportResponse
-	43, // 79: minato.v1.NodeService.DecideStep:output_type -> minato.v1.DecideStepResponse
-	45, // 80: minato.v1.NodeService.NarrowReport:output_type -> minato.v1.NarrowReportResponse
-	47, // 81: minato.v1.NodeService.GetSealed:output_type -> minato.v1.GetSealedResponse
-	49, // 82: minato.v1.NodeService.SetPersonKey:output_type -> minato.v1.SetPersonKeyResponse
-	10, // 83: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
-	12, // 84: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
-	14, // 85: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
-	18, // 86: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
-	21, // 87: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
-	23, // 88: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
-	25, // 89: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
-	27, // 90: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
-	29, // 91: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
-	31, // 92: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
-	33, // 93: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
-	35, // 94: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
-	37, // 95: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
-	74, // [74:96] is the sub-list for method output_type
-	52, // [52:74] is the sub-list for method input_type
+	50, // 61: minato.v1.NodeService.ConfirmKey:input_type -> minato.v1.ConfirmKeyRequest
+	9,  // 62: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
+	11, // 63: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
+	13, // 64: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
+	17, // 65: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
+	20, // 66: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
+	22, // 67: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
+	24, // 68: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
+	26, // 69: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
+	28, // 70: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
+	30, // 71: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
+	32, // 72: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
+	34, // 73: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
+	36, // 74: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
+	2,  // 75: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
+	7,  // 76: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
+	16, // 77: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
+	39, // 78: minato.v1.NodeService.ExplainReport:output_type -> minato.v1.NodeServiceExplainReportResponse
+	41, // 79: minato.v1.NodeService.ForwardReport:output_type -> minato.v1.ForwardReportResponse
+	43, // 80: minato.v1.NodeService.DecideStep:output_type -> minato.v1.DecideStepResponse
+	45, // 81: minato.v1.NodeService.NarrowReport:output_type -> minato.v1.NarrowReportResponse
+	47, // 82: minato.v1.NodeService.GetSealed:output_type -> minato.v1.GetSealedResponse
+	49, // 83: minato.v1.NodeService.SetPersonKey:output_type -> minato.v1.SetPersonKeyResponse
+	51, // 84: minato.v1.NodeService.ConfirmKey:output_type -> minato.v1.ConfirmKeyResponse
+	10, // 85: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
+	12, // 86: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
+	14, // 87: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
+	18, // 88: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
+	21, // 89: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
+	23, // 90: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
+	25, // 91: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
+	27, // 92: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
+	29, // 93: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
+	31, // 94: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
+	33, // 95: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
+	35, // 96: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
+	37, // 97: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
+	75, // [75:98] is the sub-list for method output_type
+	52, // [52:75] is the sub-list for method input_type
 	52, // [52:52] is the sub-list for extension type_name
 	52, // [52:52] is the sub-list for extension extendee
 	0,  // [0:52] is the sub-list for field type_name
@@ -3596,7 +3719,7 @@ func file_minato_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minato_v1_node_proto_rawDesc), len(file_minato_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

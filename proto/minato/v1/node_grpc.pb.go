@@ -31,6 +31,7 @@ const (
 	NodeService_NarrowReport_FullMethodName  = "/minato.v1.NodeService/NarrowReport"
 	NodeService_GetSealed_FullMethodName     = "/minato.v1.NodeService/GetSealed"
 	NodeService_SetPersonKey_FullMethodName  = "/minato.v1.NodeService/SetPersonKey"
+	NodeService_ConfirmKey_FullMethodName    = "/minato.v1.NodeService/ConfirmKey"
 	NodeService_SaveDraft_FullMethodName     = "/minato.v1.NodeService/SaveDraft"
 	NodeService_ListDrafts_FullMethodName    = "/minato.v1.NodeService/ListDrafts"
 	NodeService_DeleteDraft_FullMethodName   = "/minato.v1.NodeService/DeleteDraft"
@@ -75,6 +76,9 @@ type NodeServiceClient interface {
 	// SetPersonKey publishes a person's key. With the private key the node opens
 	// for the person; without it only the person can.
 	SetPersonKey(ctx context.Context, in *SetPersonKeyRequest, opts ...grpc.CallOption) (*SetPersonKeyResponse, error)
+	// ConfirmKey says that somebody has compared the fingerprint of a key by
+	// telephone. From then on reports are sealed to that key.
+	ConfirmKey(ctx context.Context, in *ConfirmKeyRequest, opts ...grpc.CallOption) (*ConfirmKeyResponse, error)
 	// SaveDraft keeps a report that is not finished. Durable when it returns.
 	SaveDraft(ctx context.Context, in *SaveDraftRequest, opts ...grpc.CallOption) (*SaveDraftResponse, error)
 	// ListDrafts lists the drafts, newest first.
@@ -199,6 +203,16 @@ func (c *nodeServiceClient) SetPersonKey(ctx context.Context, in *SetPersonKeyRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetPersonKeyResponse)
 	err := c.cc.Invoke(ctx, NodeService_SetPersonKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) ConfirmKey(ctx context.Context, in *ConfirmKeyRequest, opts ...grpc.CallOption) (*ConfirmKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmKeyResponse)
+	err := c.cc.Invoke(ctx, NodeService_ConfirmKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -382,6 +396,9 @@ type NodeServiceServer interface {
 	// SetPersonKey publishes a person's key. With the private key the node opens
 	// for the person; without it only the person can.
 	SetPersonKey(context.Context, *SetPersonKeyRequest) (*SetPersonKeyResponse, error)
+	// ConfirmKey says that somebody has compared the fingerprint of a key by
+	// telephone. From then on reports are sealed to that key.
+	ConfirmKey(context.Context, *ConfirmKeyRequest) (*ConfirmKeyResponse, error)
 	// SaveDraft keeps a report that is not finished. Durable when it returns.
 	SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error)
 	// ListDrafts lists the drafts, newest first.
@@ -445,6 +462,9 @@ func (UnimplementedNodeServiceServer) GetSealed(context.Context, *GetSealedReque
 }
 func (UnimplementedNodeServiceServer) SetPersonKey(context.Context, *SetPersonKeyRequest) (*SetPersonKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPersonKey not implemented")
+}
+func (UnimplementedNodeServiceServer) ConfirmKey(context.Context, *ConfirmKeyRequest) (*ConfirmKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmKey not implemented")
 }
 func (UnimplementedNodeServiceServer) SaveDraft(context.Context, *SaveDraftRequest) (*SaveDraftResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SaveDraft not implemented")
@@ -653,6 +673,24 @@ func _NodeService_SetPersonKey_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(NodeServiceServer).SetPersonKey(ctx, req.(*SetPersonKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_ConfirmKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ConfirmKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ConfirmKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ConfirmKey(ctx, req.(*ConfirmKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -915,6 +953,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetPersonKey",
 			Handler:    _NodeService_SetPersonKey_Handler,
+		},
+		{
+			MethodName: "ConfirmKey",
+			Handler:    _NodeService_ConfirmKey_Handler,
 		},
 		{
 			MethodName: "SaveDraft",
