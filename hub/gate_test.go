@@ -1064,20 +1064,32 @@ func TestSealsThatDoNotFitThePlanAreSentBack(t *testing.T) {
 		"the whole report for a peer": func(r *pb.SealedReport) {
 			wrapOf(r, "b").Variant = wrapOf(r, "kanri").GetVariant()
 		},
-		"no form for the peers": func(r *pb.SealedReport) {
-			r.Variants = slices.DeleteFunc(r.Variants, func(v *pb.SealedVariant) bool { return v.GetFlow() == pb.Flow_FLOW_PEER })
-		},
 		"a form for nobody": func(r *pb.SealedReport) {
 			v := proto.CloneOf(r.Variants[0])
 			v.Flow = pb.Flow_FLOW_PUBLIC
 			v.Content = attach(t, a, live, []byte("another form of the content, sealed"))
 			r.Variants = append(r.Variants, v)
 		},
-		"a wrap of a form that is not there": func(r *pb.SealedReport) { wrapOf(r, "kanri").Variant = 7 },
 	} {
 		r := fresh()
 		broke(r)
 		require.Equal(t, codes.FailedPrecondition, requireReason(t, a.submitSealed(r), "PLAN_CHANGED").Code, name)
+	}
+	for name, broke := range map[string]func(*pb.SealedReport){
+		"a wrap of a form that is not there": func(r *pb.SealedReport) { wrapOf(r, "kanri").Variant = 7 },
+		"no form for the peers": func(r *pb.SealedReport) {
+			r.Variants = slices.DeleteFunc(r.Variants, func(v *pb.SealedVariant) bool { return v.GetFlow() == pb.Flow_FLOW_PEER })
+		},
+		"two forms alike": func(r *pb.SealedReport) {
+			v := proto.CloneOf(r.Variants[0])
+			v.Content = attach(t, a, live, []byte("another form of the content, sealed"))
+			r.Variants = append(r.Variants, v)
+		},
+		"no commitment": func(r *pb.SealedReport) { r.Variants[0].Commitment = nil },
+	} {
+		r := fresh()
+		broke(r)
+		require.Equal(t, codes.InvalidArgument, requireReason(t, a.submitSealed(r), "VARIANTS_INVALID").Code, name)
 	}
 	open := fresh()
 	open.Outline.Tlp, open.Outline.Recipients = pb.TlpLabel_TLP_LABEL_AMBER, []*pb.Recipient{{Member: "kanri"}}
