@@ -210,6 +210,9 @@ func backlog(o *pb.Outline, h *pb.Handling, source string, m *pb.Member, accepte
 	from := w.dir.members[source]
 	p := planning{o: o, w: w, source: from}
 	f := p.flow(m)
+	if f == pb.Flow_FLOW_STATUS {
+		return nil // nor would it have got a copy then
+	}
 	return &pb.Plan{
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h,
 		Copies: []*pb.Copy{{

@@ -48,12 +48,12 @@ func TestALateComerGetsWhatTheTableSaysAndNothingElse(t *testing.T) {
 									}
 									p := backlog(o, h, source, w.dir.members["it"], oracleNow.Add(-age), w)
 									days := map[string]int{"30": 30, "7": 7, "0": -1}[lateComer[label]["days"]]
-									want := lateComer[label][standing] == "yes" && !addressed && !own && secrecy != "unsworn" &&
+									want := lateComer[label][standing] == "yes" && contents[role]["open"] == "yes" && !addressed && !own && secrecy != "unsworn" &&
 										restriction != "no_distribution" && restriction != "expired" && age <= time.Duration(days)*24*time.Hour
 									require.Equal(t, want, p != nil, "%+v addressed %v own %v age %v", c, addressed, own, age)
 									if p != nil {
 										require.Len(t, p.GetCopies(), 1)
-										require.Equal(t, content4[role]["none"], heldBy(p, "it"), "%+v", c)
+										require.Equal(t, contents[role]["none"], heldBy(p, "it"), "%+v", c)
 										require.Equal(t, "BACKLOG", p.GetCopies()[0].GetGrounds()[0].GetRule())
 									}
 								}

@@ -77,21 +77,25 @@ RED     no     no    no        no   no        no    no
 // content: scheme, 情報共有 and 報告 columns. What a copy to a role holds, by
 // what the source consents to: none, its name, its damage, both.
 //
+// open: whether a report that is open to all reaches it without being asked.
+// Users of the service are told of its state by a step that somebody approves
+// (R18), so of open reports they get warnings of the authorities only.
+//
 //	whole     as signed, with the name
 //	nameless  a projection without the name
 //	named     a projection with the name
-var content4 = table(`
-                none     named  damage   both     flow
-operator        nameless named  nameless whole    PEER
-isac            nameless named  nameless whole    PEER
-users           named    named  named    named    STATUS
-expert          nameless nameless nameless nameless EXPERT
-expert-nda      named    named  named    named    EXPERT_NDA
-port-authority  whole    whole  whole    whole    AUTHORITY
-bureau          whole    whole  whole    whole    AUTHORITY
-far-bureau      whole    whole  whole    whole    AUTHORITY
-ministry        whole    whole  whole    whole    AUTHORITY
-police          whole    whole  whole    whole    AUTHORITY
+var contents = table(`
+                none     named  damage   both     flow      open
+operator        nameless named  nameless whole    PEER       yes
+isac            nameless named  nameless whole    PEER       yes
+users           named    named  named    named    STATUS     no
+expert          nameless nameless nameless nameless EXPERT   yes
+expert-nda      named    named  named    named    EXPERT_NDA yes
+port-authority  whole    whole  whole    whole    AUTHORITY  yes
+bureau          whole    whole  whole    whole    AUTHORITY  yes
+far-bureau      whole    whole  whole    whole    AUTHORITY  yes
+ministry        whole    whole  whole    whole    AUTHORITY  yes
+police          whole    whole  whole    whole    AUTHORITY  yes
 `)
 
 // routed: the rows of the scheme that give a copy by themselves, by what the
@@ -152,7 +156,7 @@ var (
 	oracleConsents     = []string{"none", "named", "damage", "both"}
 	oracleKinds        = []string{"incident", "notice"}
 	oracleSources      = []string{"operator", "ministry"}
-	oracleRoles        = slices.Sorted(maps.Keys(content4))
+	oracleRoles        = slices.Sorted(maps.Keys(contents))
 	oracleLanes        = []pb.Lane{pb.Lane_LANE_LIVE, pb.Lane_LANE_EXERCISE}
 )
 
@@ -328,7 +332,7 @@ func holds(role, consent, kind, source string) string {
 	if kind == "notice" && source == "ministry" {
 		return "whole" // an issuer's own warning tells of nobody's damage
 	}
-	return content4[role][consent]
+	return contents[role][consent]
 }
 
 // expected looks a case up in the tables.
@@ -391,7 +395,7 @@ func (c oracleCase) expected() (v verdict) {
 		if restricted[c.restriction][duty] == "keep" {
 			v.it = itHolds
 		}
-	case open && mayRead[c.label][c.standing] == "yes" && secret:
+	case open && mayRead[c.label][c.standing] == "yes" && secret && (contents[c.role]["open"] == "yes" || itHolds == "whole"):
 		v.it = itHolds
 	}
 	if len(v.refused) == 0 && v.it == "" && v.other == "" {
@@ -506,7 +510,7 @@ func TestThePlanIsWhatTheTablesSayOverTheWholeDomain(t *testing.T) {
 		if want.it != got.it || want.other != got.other || !maps.Equal(want.refused, got.refused) {
 			return fmt.Errorf("%+v\nthe tables say %+v\nthe plan says  %+v", c, want, got)
 		}
-		if copied := copyFor(p, "it"); copied != nil && got.it != "whole" && copied.GetFlow() != pb.Flow(pb.Flow_value["FLOW_"+content4[c.role]["flow"]]) {
+		if copied := copyFor(p, "it"); copied != nil && got.it != "whole" && copied.GetFlow() != pb.Flow(pb.Flow_value["FLOW_"+contents[c.role]["flow"]]) {
 			return fmt.Errorf("%+v\nthe way is %v", c, copied.GetFlow())
 		}
 		if n := len(p.GetCopies()); n > 2 || (p != nil && n == 0) {
@@ -534,7 +538,7 @@ var (
 	// as signed, and got as the client of a recipient.
 	oracleHolders = []string{"source", "whole", "nameless", "client"}
 	// Why the holder thinks that the other may have it.
-	oracleWhys = []string{"client", "permitted-role", "permitted-member", "task", "task-role", "community", "child", "port", "has", "by", "self", "former", "invited", "unknown"}
+	oracleWhys = []string{"client", "permitted-role", "permitted-member", "permitted-another", "task", "task-role", "community", "child", "port", "has", "by", "self", "former", "invited", "unknown"}
 )
 
 // expected looks a case up in the tables.
@@ -576,7 +580,7 @@ func (c passCase) expected() (v verdict) {
 		standing := map[bool]string{true: "person", false: "addressed"}[c.person]
 		allowed = covered(mayRead[c.label][standing]) && c.secrecy != "unsworn"
 	} else {
-		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "task-role": "task", "has": "port"}[c.why]
+		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "permitted-another": "port", "task-role": "task", "has": "port"}[c.why]
 		if column == "" {
 			column = c.why
 		}
@@ -591,7 +595,7 @@ func (c passCase) expected() (v verdict) {
 		v.refuse(map[string]string{"source": "RECIPIENT_OUTSIDE_LABEL", "recipient": "NOT_YOURS_TO_GIVE"}[who])
 		return v
 	}
-	v.it = content4[c.role]["none"]
+	v.it = contents[c.role]["none"]
 	switch {
 	case who == "source":
 	case c.restriction == "chatham", c.holder == "nameless":
@@ -644,6 +648,8 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 		h.OnwardPermissions = []*pb.OnwardPermission{{By: "council", To: "it"}, {By: word(by), To: word(it)}}
 	case "permitted-member":
 		h.OnwardPermissions = []*pb.OnwardPermission{{By: "by", To: "council"}, {By: "by", To: "it"}}
+	case "permitted-another": // to pass it on, or to have it
+		h.OnwardPermissions = []*pb.OnwardPermission{{By: "council", To: "it"}, {By: "by", To: "council"}}
 	case "task":
 		held.Tasks = []*pb.Step{{Ground: &pb.Ground{Rule: "T1", Obligation: pb.Obligation_OBLIGATION_MUST}, Act: pb.Act_ACT_TASK, Members: []string{"it"}}}
 	case "task-role": // it joined after the task was given
@@ -721,9 +727,9 @@ func TestPassingOnIsWhatTheTablesSayOverTheWholeDomain(t *testing.T) {
 			}
 		}
 	}
-	// 5 labels, 4 holders, 14 reasons, 10 roles, 6 restrictions, 3 states of
+	// 5 labels, 4 holders, 15 reasons, 10 roles, 6 restrictions, 3 states of
 	// secrecy, inside or outside, a person or not, 2 lanes.
-	require.Equal(t, 5*4*14*10/everyNthWorld*(6*3*2*2*2), cases)
+	require.Equal(t, 5*4*15*10/everyNthWorld*(6*3*2*2*2), cases)
 }
 
 // rows: the routing table of the scheme, one line a row, entered a second time

@@ -364,3 +364,17 @@ func reasons(bad []rpc.Violation) (all []string) {
 }
 
 func byMember(a, b *pb.Copy) int { return strings.Compare(a.GetMember(), b.GetMember()) }
+
+func TestARowThatNamesTheSourceGivesThePeerTheWholeReport(t *testing.T) {
+	for _, is := range []identity{named, projected} {
+		d := testDirectory()
+		d.policy.routes = []route{{id: "X", to: []pb.Role{pb.Role_ROLE_OPERATOR}, identity: is, act: pb.Act_ACT_AUTO, obligation: pb.Obligation_OBLIGATION_MAY}}
+		p, bad := plan(&pb.Outline{Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Recipients: []*pb.Recipient{{Member: "b"}}}, "a", nil, worldAt(d, time.Now()))
+		require.Empty(t, bad)
+		require.Len(t, p.GetCopies(), 4)
+		for _, c := range p.GetCopies() {
+			require.Equal(t, is == named, c.GetNamed())
+			require.Equal(t, is == named, c.GetFlow() == pb.Flow_FLOW_AUTHORITY)
+		}
+	}
+}
