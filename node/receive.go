@@ -136,10 +136,13 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		ReportId: d.GetReportId(), Lane: lane, Member: n.id.member, Node: n.id.number,
 		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
 	}
-	if d.GetRelabelling() != nil {
+	if d.GetRelabelling() != nil && d.GetEnvelope() == nil {
 		return n.relabelled(ctx, lane, d, receipt)
 	}
 	a, err := n.arrive(ctx, lane, d)
+	if err == nil && !soundRelabelling(d) {
+		err = errRelabelling
+	}
 	if err != nil {
 		if !errors.Is(err, errRejected) {
 			return nil, err
@@ -210,11 +213,20 @@ func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arriva
 	return a, err
 }
 
+var errRelabelling = reject("malformed change of a label")
+
+// soundRelabelling reports whether a change of a label, which may come alone or
+// with a copy of the report that asks for it, can be stored.
+func soundRelabelling(d *pb.Delivery) bool {
+	r := d.GetRelabelling()
+	return r == nil || isID(r.GetReportId(), 32) && check.Label(r.GetTlp()).Valid()
+}
+
 // relabelled notes the label that the source has given a report since. It is
 // the hub's word: only the source may ask for it, and the hub has checked.
 func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, receipt *pb.DeliveryReceipt) (*pb.Envelope, error) {
-	if d.GetLane() != lane || !isID(d.GetRelabelling().GetReportId(), 32) || !check.Label(d.GetRelabelling().GetTlp()).Valid() {
-		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, "malformed change of a label"
+	if d.GetLane() != lane || !soundRelabelling(d) {
+		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, errRelabelling.Error()
 		return n.signReceipt(receipt)
 	}
 	known, err := n.store.relabel(ctx, lane, d)

@@ -218,7 +218,9 @@ func (n *Node) sealPart(ctx context.Context, key []byte, v seal.Variant, purpose
 	if err != nil {
 		return nil, err
 	}
-	return n.store.addPart(ctx, nil, bytes.NewReader(ciphertext), int64(len(ciphertext)))
+	// Every part has a class; that of a ciphertext says nothing of its content.
+	class := &pb.Part{Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
+	return n.store.addPart(ctx, class, bytes.NewReader(ciphertext), int64(len(ciphertext)))
 }
 
 // readPart reads a whole part into memory.

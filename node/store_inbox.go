@@ -87,6 +87,9 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
+		if _, err := relabel(tx, inbox, d.GetRelabelling()); err != nil {
+			return err
+		}
 		row, had, err := s.inboxRow(tx, inbox, id)
 		if err != nil {
 			return err
@@ -134,8 +137,8 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		if err := useParts(tx, inbox+"_parts", row, digests); err != nil {
 			return err
 		}
-		if err := s.relabelOlder(tx, inbox, a); err != nil || a.report == nil {
-			return err
+		if a.report == nil {
+			return nil
 		}
 		return s.index(tx, inbox, row, words, found)
 	})
@@ -174,24 +177,6 @@ func union(to *[]string, more []string) bool {
 	return len(*to) > before
 }
 
-// relabelOlder gives the report whose label this one changes that label. Only
-// a later report of the same case may.
-func (s *store) relabelOlder(tx *sql.Tx, inbox string, a arrival) error {
-	o := a.outline
-	if a.report != nil {
-		o = a.report.Outline()
-	}
-	if o.GetRelabels() == "" {
-		return nil
-	}
-	row, item, err := s.inboxRow(tx, inbox, o.GetRelabels())
-	if err != nil || item == nil || item.GetCase() != o.GetCaseId() || item.GetSource() != "" && a.delivery.GetSource() != "" && item.GetSource() != a.delivery.GetSource() {
-		return err
-	}
-	_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), o.GetTlp(), row)
-	return err
-}
-
 // relabel notes the label that the source has given a report since. A report
 // that is not here changes nothing but the mark.
 func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (known bool, err error) {
@@ -203,15 +188,22 @@ func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (know
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
-		done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE report_id = ?`), d.GetRelabelling().GetTlp(), d.GetRelabelling().GetReportId())
-		if err != nil {
-			return err
-		}
-		changed, err := done.RowsAffected()
-		known = changed > 0
+		known, err = relabel(tx, inbox, d.GetRelabelling())
 		return err
 	})
 	return known, err
+}
+
+func relabel(tx *sql.Tx, inbox string, r *pb.Relabelling) (known bool, err error) {
+	if r == nil {
+		return false, nil
+	}
+	done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE report_id = ?`), r.GetTlp(), r.GetReportId())
+	if err != nil {
+		return false, err
+	}
+	changed, err := done.RowsAffected()
+	return changed > 0, err
 }
 
 // narrow gives a received report (full id) a stricter label, on this node only.
