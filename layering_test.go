@@ -46,7 +46,7 @@ var layers = map[string][]string{
 
 // pureCore are the files that decide. They take time, keys and randomness as
 // arguments, so the same decision can be worked out again at any time.
-var pureCore = []string{"tlp/*.go", "anonymizer/*.go", "internal/check/*.go", "hub/plan.go", "hub/onward.go"}
+var pureCore = []string{"tlp/*.go", "anonymizer/*.go", "internal/check/*.go", "hub/plan.go", "hub/onward.go", "hub/policy.go"}
 
 // impure are the packages that a file of the pure core must not import.
 var impure = []string{"crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec"}

@@ -109,6 +109,7 @@ func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 		d.Relabelling = &pb.Relabelling{ReportId: a.GetOutline().GetRelabels(), Tlp: g.handling().GetTlp()}
 	}
 	if g.copy == nil {
+		d.Handling = nil // that of a report which this member does not get
 		return d, nil
 	}
 	d.Copy = g.told()
@@ -185,7 +186,8 @@ func (h *Hub) grantsTo(ctx context.Context, l *lane, e entry, a *pb.ReportAccept
 }
 
 // inForce is the handling of a report now: the label, community and regime of
-// the last report that relabels it, the restrictions of both.
+// the last report that relabels it, the prohibitions of both. What that report
+// says in words stays with its own recipients.
 func (h *Hub) inForce(ctx context.Context, l *lane, e entry, a *pb.ReportAccepted) (*pb.Handling, error) {
 	handling := a.GetPlan().GetHandling()
 	if e.relabelled == 0 {
@@ -196,7 +198,11 @@ func (h *Hub) inForce(ctx context.Context, l *lane, e entry, a *pb.ReportAccepte
 		return nil, err
 	}
 	now := proto.CloneOf(by.GetPlan().GetHandling())
+	if now.Restrictions != nil {
+		now.Restrictions.Text = ""
+	}
 	now.Restrictions = strictest(handling.GetRestrictions(), now.GetRestrictions())
+	now.OnwardPermissions = handling.GetOnwardPermissions()
 	return now, nil
 }
 

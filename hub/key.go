@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"minato.example/internal/check"
 	"minato.example/internal/rpc"
 	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
@@ -72,8 +71,7 @@ func openKey(env *pb.Envelope, signer ed25519.PublicKey) (*pb.Envelope, *pb.KeyE
 }
 
 // checkKey finds what is wrong with an entry of a node of m.
-func checkKey(e *pb.KeyEntry, m *pb.Member, node nodeID, now time.Time) []rpc.Violation {
-	bad := check.Message("key", e.ProtoReflect(), false)
+func checkKey(e *pb.KeyEntry, m *pb.Member, node nodeID, now time.Time) (bad []rpc.Violation) {
 	if e.GetMember() != node.member || e.GetNode() != node.number {
 		bad = append(bad, violation("key.member", "KEY_NOT_YOURS", "自分のノードの鍵だけを登録できます。", "A node may publish its own keys only."))
 	}

@@ -254,13 +254,20 @@ func (p *planning) routes() {
 			p.plan.Steps = append(p.plan.Steps, step)
 			continue
 		}
-		asked := false
+		asked := map[pb.Flow]*pb.Step{} // what they would get differs by flow
 		for _, m := range holders {
 			c := p.byID[m.GetId()]
 			if r.act != pb.Act_ACT_AUTO && (c == nil || !c.sought) {
-				asked = true
-				step.Members = append(step.Members, m.GetId())
-				step.Flow = p.flow(m)
+				f := p.flow(m)
+				if r.identity == named {
+					f = pb.Flow_FLOW_AUTHORITY
+				}
+				if asked[f] == nil {
+					asked[f] = proto.CloneOf(step)
+					asked[f].Flow = f
+					p.plan.Steps = append(p.plan.Steps, asked[f])
+				}
+				asked[f].Members = append(asked[f].Members, m.GetId())
 				continue
 			}
 			c = p.candidate(m)
@@ -270,7 +277,7 @@ func (p *planning) routes() {
 		}
 		// Nobody here holds the role: it is told by other means, and a person has
 		// to see to it.
-		if asked || len(holders) == 0 {
+		if len(holders) == 0 {
 			p.plan.Steps = append(p.plan.Steps, step)
 		}
 	}
@@ -395,7 +402,7 @@ func (p *planning) leaveOut(c *candidate, reason string) {
 	}
 }
 
-// reachedOnward reports whether the source permits a recipient of its own to
+// reachedOnward reports whether the source permits somebody who gets a copy to
 // pass the report on to m, and nothing else forbids that.
 func (p *planning) reachedOnward(m *pb.Member) bool {
 	if len(forwardable(p.label, p.plan.GetHandling(), true, p.w.now)) > 0 {
@@ -406,7 +413,7 @@ func (p *planning) reachedOnward(m *pb.Member) bool {
 			continue
 		}
 		for _, c := range p.candidates {
-			if c.sought && means(o.GetBy(), c.member) {
+			if c.member != m && means(o.GetBy(), c.member) && p.outside(c) == "" {
 				return true
 			}
 		}

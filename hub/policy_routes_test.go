@@ -20,6 +20,7 @@ import (
 type golden struct {
 	rule     string
 	source   string
+	from     string // all roles whose reports make it fire; empty for any
 	facts    string
 	large    bool
 	to       string
@@ -48,13 +49,13 @@ const (
 var routingTable = []golden{
 	{rule: "R1", source: "operator", facts: "incident", to: "", identity: named, duty: must, act: auto,
 		lacking: []string{"operator: notice business_impact"}},
-	{rule: "R2", source: "operator", facts: "business_impact", to: "regional_transport", identity: named, duty: must, act: auto, near: true,
+	{rule: "R2", source: "operator", from: "operator port_company", facts: "business_impact", to: "regional_transport", identity: named, duty: must, act: auto, near: true,
 		lacking: []string{"operator: incident attack", "users: business_impact", "ministry: business_impact"}},
-	{rule: "R3", source: "port_company", facts: "business_impact attack", to: "port_authority", identity: named, duty: must, act: auto,
+	{rule: "R3", source: "port_company", from: "operator port_company", facts: "business_impact attack", to: "port_authority", identity: named, duty: must, act: auto,
 		lacking: []string{"port_company: incident", "isac: business_impact"}},
-	{rule: "R4", source: "operator", facts: "business_impact", to: "regional_development", by: "port_authority", identity: named, duty: must, act: task, near: true,
+	{rule: "R4", source: "operator", from: "operator port_company", facts: "business_impact", to: "regional_development", by: "port_authority", identity: named, duty: must, act: task, near: true,
 		lacking: []string{"operator: incident", "port_authority: business_impact"}},
-	{rule: "R5", source: "operator", facts: "attack", to: "police", identity: named, duty: must, act: prompt, near: true,
+	{rule: "R5", source: "operator", from: "operator port_company", facts: "attack", to: "police", identity: named, duty: must, act: prompt, near: true,
 		lacking: []string{"operator: incident business_impact", "expert: attack"}},
 	{rule: "R6", source: "operator", facts: "legal_duty", to: "ministry", identity: named, duty: byLaw, act: export, form: "cip-joho-renraku",
 		lacking: []string{"operator: serious_impact direct"}},
@@ -67,33 +68,33 @@ var routingTable = []golden{
 		lacking: []string{"operator: direct voluntary", "operator: secretariat_anon legal_duty", "operator: secretariat_named"}},
 	{rule: "R9", source: "operator", facts: "unsure_consult direct", to: "ministry", identity: named, duty: should, act: prompt,
 		lacking: []string{"operator: direct voluntary", "operator: unsure_consult secretariat_anon"}},
-	{rule: "R10", source: "operator", facts: "", to: "operator port_company", identity: projected, duty: may, act: prompt,
+	{rule: "R10", source: "operator", from: "operator port_company", facts: "", to: "operator port_company", identity: projected, duty: may, act: prompt,
 		lacking: []string{"ministry: incident", "users: incident"}},
 	{rule: "R11", source: "operator", facts: "attack", to: "expert", identity: projected, duty: should, act: prompt,
 		lacking: []string{"operator: incident technique"}},
-	{rule: "R12", source: "operator", facts: "", to: "cabinet_cyber secretariat", by: "ministry", identity: named, duty: byPlan, act: task,
+	{rule: "R12", source: "operator", from: "operator port_company port_authority secretariat", facts: "", to: "cabinet_cyber secretariat", by: "ministry", identity: named, duty: byPlan, act: task,
 		lacking: []string{"cabinet_cyber: notice", "police: incident"}},
-	{rule: "R13", source: "cabinet_cyber", facts: "notice", to: "ministry secretariat operator", identity: named, duty: byPlan, act: auto,
+	{rule: "R13", source: "cabinet_cyber", from: "cabinet_cyber", facts: "notice", to: "ministry secretariat operator", identity: named, duty: byPlan, act: auto,
 		lacking: []string{"cabinet_cyber: incident", "ministry: notice", "operator: notice"}},
-	{rule: "R14", source: "secretariat", facts: "", to: "ministry incident_ministry disaster_ministry expert council operator", identity: projected, duty: byPlan, act: prompt,
+	{rule: "R14", source: "secretariat", from: "secretariat", facts: "", to: "ministry incident_ministry disaster_ministry expert council operator", identity: projected, duty: byPlan, act: prompt,
 		lacking: []string{"operator: incident", "ministry: notice"}},
-	{rule: "R14-in", source: "ministry", facts: "", to: "secretariat", identity: projected, duty: byPlan, act: prompt,
+	{rule: "R14-in", source: "ministry", from: "ministry incident_ministry disaster_ministry expert council", facts: "", to: "secretariat", identity: projected, duty: byPlan, act: prompt,
 		lacking: []string{"operator: incident", "secretariat: notice"}},
-	{rule: "R15", source: "secretariat", facts: "", to: "council", identity: projected, duty: may, act: prompt,
+	{rule: "R15", source: "secretariat", from: "operator port_company secretariat", facts: "", to: "council", identity: projected, duty: may, act: prompt,
 		lacking: []string{"ministry: notice", "council: notice"}},
-	{rule: "R16", source: "operator", facts: "", to: "isac", identity: projected, duty: may, act: prompt,
+	{rule: "R16", source: "operator", from: "operator port_company port_authority", facts: "", to: "isac", identity: projected, duty: may, act: prompt,
 		lacking: []string{"ministry: notice", "isac: notice"}},
-	{rule: "R17", source: "operator", facts: "near_miss tos", to: "operator", identity: projected, duty: should, act: prompt,
+	{rule: "R17", source: "operator", from: "operator port_company", facts: "near_miss tos", to: "operator", identity: projected, duty: should, act: prompt,
 		lacking: []string{"operator: near_miss", "operator: tos", "secretariat: near_miss tos"}},
-	{rule: "R18", source: "operator", facts: "users_affected", to: "users", identity: projected, duty: must, act: prompt,
+	{rule: "R18", source: "operator", from: "operator port_company", facts: "users_affected", to: "users", identity: projected, duty: must, act: prompt,
 		lacking: []string{"operator: business_impact", "users: users_affected"}},
 	{rule: "R19", source: "operator", facts: "personal_data", to: "privacy_commission", identity: named, duty: byLaw, act: export, outside: true,
 		lacking: []string{"operator: incident", "isac: personal_data notice"}},
-	{rule: "R20", source: "incident_ministry", facts: "", large: true, to: "cabinet_cyber cabinet_crisis", identity: named, duty: byPlan, act: auto, outside: true,
+	{rule: "R20", source: "incident_ministry", from: "ministry incident_ministry disaster_ministry", facts: "", large: true, to: "cabinet_cyber cabinet_crisis", identity: named, duty: byPlan, act: auto, outside: true,
 		lacking: []string{"operator: business_impact", "police: incident"}},
-	{rule: "R20-task", source: "operator", facts: "", large: true, to: "cabinet_crisis", by: "ministry", identity: named, duty: byPlan, act: task, outside: true,
+	{rule: "R20-task", source: "operator", from: "operator port_company port_authority secretariat", facts: "", large: true, to: "cabinet_crisis", by: "ministry", identity: named, duty: byPlan, act: task, outside: true,
 		lacking: []string{"police: incident"}},
-	{rule: "R22", source: "operator", facts: "cabinet_consent", to: "cabinet_cyber", by: "ministry", identity: named, duty: may, act: task,
+	{rule: "R22", source: "operator", from: "operator port_company", facts: "cabinet_consent", to: "cabinet_cyber", by: "ministry", identity: named, duty: may, act: task,
 		lacking: []string{"operator: incident", "police: cabinet_consent"}},
 }
 
@@ -165,6 +166,12 @@ func TestEveryRowOfTheGuidelineFiresWhenItMustAndOnlyThen(t *testing.T) {
 			if g.rule != "R22" { // of the common form, not of the guideline
 				require.Contains(t, r.sentence, "港湾分野ガイドライン(第2版)")
 			}
+			for n := range pb.Role_name {
+				if role := wordFor(pb.Role(n)); n != 0 {
+					_, ok := fired(t, p, g.rule, role, g.facts)
+					require.Equal(t, g.from == "" || slices.Contains(strings.Fields(g.from), role), ok, "from %s", role)
+				}
+			}
 			for _, l := range g.lacking {
 				source, facts, ok := strings.Cut(l, ":")
 				require.True(t, ok, l)
@@ -175,6 +182,14 @@ func TestEveryRowOfTheGuidelineFiresWhenItMustAndOnlyThen(t *testing.T) {
 	}
 	for _, r := range builtIn().routes {
 		require.True(t, seen[r.id] || r.off, "row %s has no golden entry", r.id)
+	}
+}
+
+func TestTheCommonFormGoesOnOnlySinceItExists(t *testing.T) {
+	begin := time.Date(2025, 10, 1, 0, 0, 0, 0, zone)
+	for at, want := range map[time.Time]bool{begin: true, begin.Add(-time.Nanosecond): false} {
+		_, ok := fired(t, builtIn().at(at), "R22", "operator", "cabinet_consent")
+		require.Equal(t, want, ok, at)
 	}
 }
 

@@ -307,23 +307,32 @@ type holderKey struct {
 	key    *seal.PublicKey
 }
 
+// keybook is what this node knows of the keys of all: the directory, and the
+// keys as they were first seen.
+type keybook struct {
+	members []*pb.Member
+	pins    map[keyOwner]pin
+	own     string // nobody compares the keys of the own member by telephone
+}
+
+func (n *Node) openKeybook(ctx context.Context) (*keybook, error) {
+	members, _, err := n.store.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pins, err := n.store.pins(ctx)
+	return &keybook{members: members, pins: pins, own: n.id.member}, err
+}
+
 // holdersOf are the keys of those who may open a copy: for TLP:RED of its
 // persons, else of the nodes of the member. A person without a key, and a key
 // that has changed since it was first seen, are violations.
-func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holders []holderKey, bad []rpc.Violation, err error) {
-	members, _, err := n.store.directory(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	pins, err := n.store.pins(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+func (b *keybook) holdersOf(c *pb.Copy, now time.Time) (holders []holderKey, bad []rpc.Violation) {
 	persons := c.GetPersons()
 	if len(persons) == 0 {
 		persons = []string{""}
 	}
-	listed := keysOf(memberOf(members, c.GetMember()))
+	listed := keysOf(memberOf(b.members, c.GetMember()))
 	for _, person := range persons {
 		who, found := c.GetMember(), false
 		if person != "" {
@@ -334,7 +343,7 @@ func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holder
 				continue
 			}
 			found = true
-			if p, ok := pins[owner]; ok && p.fingerprint != k.key.Fingerprint() && c.GetMember() != n.id.member {
+			if p, ok := b.pins[owner]; ok && p.fingerprint != k.key.Fingerprint() && c.GetMember() != b.own {
 				bad = append(bad, rpc.Violation{Field: "recipients", Reason: "KEY_CHANGED",
 					Japanese: fmt.Sprintf("%s の鍵が前回と変わりました。新しい指紋: %s。相手に電話で指紋を確かめ、一致したら minato members --confirm-key %s を実行して送り直してください。",
 						who, k.key.Fingerprint(), who),
@@ -363,7 +372,7 @@ func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holder
 	slices.SortFunc(holders, func(a, b holderKey) int {
 		return bytes.Compare(fmt.Appendf(nil, "%s %s %04d", a.holder.Member, a.holder.Person, a.holder.Node), fmt.Appendf(nil, "%s %s %04d", b.holder.Member, b.holder.Person, b.holder.Node))
 	})
-	return holders, bad, nil
+	return holders, bad
 }
 
 // ConfirmKey takes the keys of a member, or of one of its persons, as they are

@@ -137,12 +137,14 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 		PayloadDigest: digestOf(d), DeliverySequence: d.GetDeliverySequence(), State: pb.ReceiptState_RECEIPT_STATE_STORED,
 	}
 	if d.GetRelabelling() != nil && d.GetEnvelope() == nil {
-		return n.relabelled(ctx, lane, d, receipt)
+		if err := n.relabelled(ctx, lane, d, nil); errors.Is(err, errRejected) {
+			receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, err.Error()
+		} else if err != nil {
+			return nil, err
+		}
+		return n.signReceipt(receipt)
 	}
 	a, err := n.arrive(ctx, lane, d)
-	if err == nil && !soundRelabelling(d) {
-		err = errRelabelling
-	}
 	if err != nil {
 		if !errors.Is(err, errRejected) {
 			return nil, err
@@ -161,6 +163,11 @@ func (n *Node) accept(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*pb.En
 	if isNew {
 		n.log.InfoContext(ctx, "report received", "report", d.GetReportId(), "lane", lane.String())
 		n.arrived.signal()
+	}
+	if d.GetRelabelling() != nil {
+		if err := n.relabelled(ctx, lane, d, a.report); err != nil && !errors.Is(err, errRejected) {
+			return nil, err
+		}
 	}
 	return n.signReceipt(receipt)
 }
@@ -213,31 +220,28 @@ func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arriva
 	return a, err
 }
 
-var errRelabelling = reject("malformed change of a label")
-
-// soundRelabelling reports whether a change of a label, which may come alone or
-// with a copy of the report that asks for it, can be stored.
-func soundRelabelling(d *pb.Delivery) bool {
-	r := d.GetRelabelling()
-	return r == nil || isID(r.GetReportId(), 32) && check.Label(r.GetTlp()).Valid()
-}
-
-// relabelled notes the label that the source has given a report since. It is
-// the hub's word: only the source may ask for it, and the hub has checked.
-func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, receipt *pb.DeliveryReceipt) (*pb.Envelope, error) {
-	if d.GetLane() != lane || !soundRelabelling(d) {
-		receipt.State, receipt.Reason = pb.ReceiptState_RECEIPT_STATE_REJECTED, errRelabelling.Error()
-		return n.signReceipt(receipt)
+// relabelled notes the label that the source has given a report since. by is
+// the report that says so, nil when this member gets none of it. Only the source
+// relabels: what the hub could not read it cannot make wider by its word alone.
+func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, by *pb.Report) error {
+	id, label := d.GetRelabelling().GetReportId(), check.Label(d.GetRelabelling().GetTlp())
+	if d.GetLane() != lane || !isID(id, 32) || !label.Valid() {
+		return reject("malformed change of a label")
 	}
-	known, err := n.store.relabel(ctx, lane, d)
+	signed := by.GetRelabels() == id && by.GetTlp() == d.GetRelabelling().GetTlp()
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.CopyType(lane), seal.SealedCopyType(lane): // the hub's word again
+		signed = false
+	}
+	known, err := n.store.relabel(ctx, lane, d, signed)
 	if err != nil {
-		return nil, fmt.Errorf("store delivery: %w", err)
+		return fmt.Errorf("store delivery: %w", err)
 	}
 	if known {
-		n.log.InfoContext(ctx, "report has another label", "report", d.GetRelabelling().GetReportId(), "lane", lane.String())
+		n.log.InfoContext(ctx, "report has another label", "report", id, "lane", lane.String())
 		n.arrived.signal()
 	}
-	return n.signReceipt(receipt)
+	return nil
 }
 
 // verify holds a delivery against the signature of its source and the label

@@ -84,14 +84,15 @@ func formFor(forms []*form, c *pb.Copy) int {
 
 // holdersOfAll are the holders of each copy, all violations at once.
 func (n *Node) holdersOfAll(ctx context.Context, copies []*pb.Copy) ([][]holderKey, error) {
+	book, err := n.openKeybook(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([][]holderKey, len(copies))
 	var bad []rpc.Violation
 	now := time.Now()
 	for i, c := range copies {
-		holders, wrong, err := n.holdersOf(ctx, c, now)
-		if err != nil {
-			return nil, err
-		}
+		holders, wrong := book.holdersOf(c, now)
 		all[i], bad = holders, append(bad, wrong...)
 	}
 	return all, refuseAll(codes.FailedPrecondition, bad)

@@ -87,9 +87,6 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
-		if _, err := relabel(tx, inbox, d.GetRelabelling()); err != nil {
-			return err
-		}
 		row, had, err := s.inboxRow(tx, inbox, id)
 		if err != nil {
 			return err
@@ -178,8 +175,9 @@ func union(to *[]string, more []string) bool {
 }
 
 // relabel notes the label that the source has given a report since. A report
-// that is not here changes nothing but the mark.
-func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (known bool, err error) {
+// that is not here changes nothing but the mark; so does a wider label for one
+// that came sealed, unless the source has signed it.
+func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery, signed bool) (known bool, err error) {
 	inbox, err := tablesOf(lane)
 	if err != nil {
 		return false, err
@@ -188,22 +186,36 @@ func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery) (know
 		if err := markDelivery(tx, lane, d.GetDeliverySequence()); err != nil {
 			return err
 		}
-		known, err = relabel(tx, inbox, d.GetRelabelling())
+		var row int64
+		var stored []byte
+		var now tlp.Label
+		err := tx.QueryRow(inLane(inbox, `SELECT row, item, relabelled FROM {inbox} WHERE report_id = ?`), d.GetRelabelling().GetReportId()).Scan(&row, &stored, &now)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		item := new(pb.InboxItem)
+		if err := s.decode(stored, item); err != nil {
+			return err
+		}
+		came, _, err := tlp.Parse(item.GetTlp())
+		if err != nil {
+			return damaged(s.path, err)
+		}
+		if !now.Valid() {
+			now = came
+		}
+		bySource := signed && item.GetSource() != "" && item.GetSource() == d.GetSource()
+		if label := tlp.Label(d.GetRelabelling().GetTlp()); came.NeedsSeal() && !bySource && tlp.Strictest(label, now) != label {
+			return nil
+		}
+		known = true
+		_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), d.GetRelabelling().GetTlp(), row)
 		return err
 	})
 	return known, err
-}
-
-func relabel(tx *sql.Tx, inbox string, r *pb.Relabelling) (known bool, err error) {
-	if r == nil {
-		return false, nil
-	}
-	done, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE report_id = ?`), r.GetTlp(), r.GetReportId())
-	if err != nil {
-		return false, err
-	}
-	changed, err := done.RowsAffected()
-	return changed > 0, err
 }
 
 // narrow gives a received report (full id) a stricter label, on this node only.

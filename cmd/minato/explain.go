@@ -49,10 +49,13 @@ func (a *app) oneOrTwo(first, second string) func(*cobra.Command, []string) erro
 
 // printExplanation says why a member has a copy, or why it has none.
 func (a *app) printExplanation(e *pb.ExplainReportResponse, member string) error {
-	who := plain(or(member, a.t("この会員", "this member")))
+	who := a.t("あなたの組織", "your organisation")
+	if member != "" {
+		who = plain(member) + a.t(" ", "")
+	}
 	got := e.GetCopy()
 	if got == nil {
-		if err := a.sayText(textf("%s には届いていません", "%s has no copy", who)); err != nil {
+		if err := a.sayText(textf("%sには届いていません", "%s has no copy", who)); err != nil {
 			return err
 		}
 		if len(e.GetOmissions()) == 0 {
@@ -61,8 +64,10 @@ func (a *app) printExplanation(e *pb.ExplainReportResponse, member string) error
 			}
 		}
 		for _, o := range e.GetOmissions() {
-			if err := a.say("  " + a.ground(o.GetGround())); err != nil {
-				return err
+			if o.GetGround().GetRule() != "" {
+				if err := a.say("  " + a.ground(o.GetGround())); err != nil {
+					return err
+				}
 			}
 			if err := a.sayBasis(o.GetGround()); err != nil {
 				return err
@@ -72,7 +77,7 @@ func (a *app) printExplanation(e *pb.ExplainReportResponse, member string) error
 			}
 		}
 	} else {
-		if err := a.sayText(textf("%s に届いています", "%s has a copy", who)); err != nil {
+		if err := a.sayText(textf("%sに届いています", "%s has a copy", who)); err != nil {
 			return err
 		}
 		if err := a.printTreated([]*pb.Copy{got}, true); err != nil {

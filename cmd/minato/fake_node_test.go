@@ -54,6 +54,9 @@ type fakeNode struct {
 	explained *pb.NodeServiceExplainReportRequest
 	narrowed  *pb.NarrowReportRequest
 	keyed     *pb.SetPersonKeyRequest
+	confirmed *pb.ConfirmKeyRequest
+
+	sealed *pb.GetSealedResponse
 
 	keyFailure error // answers SetPersonKey only
 }
@@ -222,6 +225,15 @@ func (n *fakeNode) UpdateProfile(_ context.Context, req *pb.UpdateProfileRequest
 func (n *fakeNode) SetPersonKey(_ context.Context, req *pb.SetPersonKeyRequest) (*pb.SetPersonKeyResponse, error) {
 	n.keyed = req
 	return &pb.SetPersonKeyResponse{Fingerprint: seal.Fingerprint(req.GetPublicKey())}, n.keyFailure
+}
+
+func (n *fakeNode) ConfirmKey(_ context.Context, req *pb.ConfirmKeyRequest) (*pb.ConfirmKeyResponse, error) {
+	n.confirmed = req
+	return &pb.ConfirmKeyResponse{Fingerprints: []string{"11111 22222"}}, n.failure
+}
+
+func (n *fakeNode) GetSealed(context.Context, *pb.GetSealedRequest) (*pb.GetSealedResponse, error) {
+	return n.sealed, n.failure
 }
 
 func (n *fakeNode) ListPeers(context.Context, *pb.ListPeersRequest) (*pb.ListPeersResponse, error) {

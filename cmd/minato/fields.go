@@ -1,8 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"math"
 	"regexp"
+	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pb "minato.example/proto/minato/v1"
 )
 
 // fieldNames are the fields of a report as people call them, by their names in
@@ -76,8 +83,10 @@ func fieldName(path string) Text {
 	return Text{plain(path), plain(path)}
 }
 
-// fieldList are fields on one line, each name once.
+// fieldList are fields on one line in the order of the report, each name once.
 func (a *app) fieldList(paths []string) string {
+	paths = slices.Clone(paths)
+	slices.SortStableFunc(paths, func(x, y string) int { return cmp.Compare(fieldOrder(x), fieldOrder(y)) })
 	var names []string
 	seen := map[string]bool{}
 	for _, path := range paths {
@@ -87,4 +96,13 @@ func (a *app) fieldList(paths []string) string {
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// fieldOrder is the place of a field in the report; what is none comes last.
+func fieldOrder(path string) int {
+	outer, _, _ := strings.Cut(index.ReplaceAllString(path, ""), ".")
+	if f := (&pb.Report{}).ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(outer)); f != nil {
+		return f.Index()
+	}
+	return math.MaxInt
 }

@@ -21,7 +21,7 @@ func (a *app) forwardCommand() *cobra.Command {
 		if err := a.need(required{"to", len(to) > 0}); err != nil {
 			return err
 		}
-		recipients, err := parseRecipients(to)
+		recipients, err := parseRecipients("to", to)
 		if err != nil {
 			return err
 		}

@@ -318,6 +318,10 @@ func TestTheStatusIsLoudAboutKeysAndKindAboutContacts(t *testing.T) {
 	require.Contains(t, errs, "情報システム課")
 	require.Contains(t, errs, "minato node profile --verify-contacts")
 
+	n.status.Warnings = []string{"届いたが受け付けず / came and was not taken"}
+	_, _, errs = n.minato("status", "--lang", "en")
+	require.Contains(t, errs, "⚠ came and was not taken\n")
+
 	n.status.KeyAlarms = []string{"member tcb, node 1"}
 	code, out, errs = n.minato("status")
 	require.Equal(t, exitCheck, code)

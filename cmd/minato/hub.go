@@ -19,7 +19,8 @@ func (a *app) hubCommand() *cobra.Command {
 		short:   Text{"港のハブを作り、動かし、会員を管理します", "Create and run the hub of a port and admit its members"},
 		example: "minato hub init --dir /var/lib/minato-hub --port nagoya",
 	})
-	c.AddCommand(a.hubInitCommand(), a.hubRunCommand(), a.hubInviteCommand(), a.hubMembersCommand(), a.hubRevokeCommand())
+	c.AddCommand(a.hubInitCommand(), a.hubRunCommand(), a.hubInviteCommand(), a.hubMembersCommand(), a.hubMemberCommand(), a.hubRevokeCommand(),
+		a.hubPolicyCommand())
 	return c
 }
 

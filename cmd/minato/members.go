@@ -13,7 +13,8 @@ import (
 
 func (a *app) membersCommand() *cobra.Command {
 	var keys bool
-	c := a.command("members [--keys]", about{
+	var confirm string
+	c := a.command("members [--keys] [--confirm-key MEMBER[/PERSON]]", about{
 		short: Text{"港の会員と、名指しできる人を表示します", "List the members of the port and the persons who can be named"},
 		long: Text{"--keys は封をする鍵の指紋を表示します。相手と電話で読み合わせれば、ハブが偽の鍵を渡していないと分かります。",
 			"--keys shows the fingerprints of the keys that reports are sealed to. Compared by telephone,\nthey show that the hub has not handed out false keys."},
@@ -22,6 +23,9 @@ func (a *app) membersCommand() *cobra.Command {
 		return a.withNode(c.Context(), func(n pb.NodeServiceClient) error {
 			ctx, cancel := context.WithTimeout(c.Context(), callTime)
 			defer cancel()
+			if confirm != "" {
+				return a.confirmKey(ctx, n, confirm)
+			}
 			members, err := peers(ctx, n)
 			if err != nil {
 				return err
@@ -53,7 +57,30 @@ func (a *app) membersCommand() *cobra.Command {
 		})
 	})
 	c.Flags().BoolVar(&keys, "keys", false, a.t("鍵の指紋を表示", "show the fingerprints of the keys"))
+	c.Flags().StringVar(&confirm, "confirm-key", "", a.t("電話で指紋を確かめた`会員`、または 会員/人 の鍵を使う", "use the key of `MEMBER` or MEMBER/PERSON, compared by telephone"))
 	return c
+}
+
+// confirmKey records that somebody has compared the fingerprint of a key.
+func (a *app) confirmKey(ctx context.Context, n pb.NodeServiceClient, owner string) error {
+	who, err := parseRecipients("confirm-key", []string{owner})
+	if err != nil {
+		return err
+	}
+	answer, err := n.ConfirmKey(ctx, &pb.ConfirmKeyRequest{Member: who[0].GetMember(), Person: who[0].GetPerson()})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.emitFull(answer)
+	}
+	for _, fingerprint := range answer.GetFingerprints() {
+		if err := a.sayText(textf("確認済みにしました: %s  指紋 %s", "confirmed: %s  fingerprint %s", plain(owner), plain(fingerprint))); err != nil {
+			return err
+		}
+	}
+	a.talk(Text{"電話で聞いた指紋と違う時は、送らずに、ハブの管理者に尋ねてください。", "If it is not what was read over the telephone, send nothing and ask the hub's administrator."})
+	return nil
 }
 
 // printKeys lists the keys of members and persons to be compared by telephone.

@@ -91,3 +91,15 @@ func TestAPersonIsQueuedWithItsKeyWhileTheHubIsAway(t *testing.T) {
 	require.NotNil(t, n.keyed)
 	require.Contains(t, out, "指紋")
 }
+
+func TestAKeyIsConfirmedByName(t *testing.T) {
+	n := startNode(t)
+	code, out, errs := n.minato("members", "--confirm-key", "mlit/ciso")
+	require.Equal(t, exitDone, code, errs)
+	require.Equal(t, "mlit", n.confirmed.GetMember())
+	require.Equal(t, "ciso", n.confirmed.GetPerson())
+	require.Contains(t, out, "11111 22222")
+	code, _, errs = n.minato("members", "--confirm-key", "MLIT")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "--confirm-key")
+}

@@ -104,7 +104,7 @@ func (a *app) printTreated(copies []*pb.Copy, all bool) error {
 		}
 		for _, fields := range [][2]string{{a.t("含まない項目", "without"), t.withheld}, {a.t("粗くする項目", "coarser"), t.generalised}} {
 			if fields[1] != "" {
-				if err := a.sayWrapped("    "+fields[0]+": ", strings.Split(fields[1], ", ")); err != nil {
+				if err := a.sayWrapped("    "+fields[0]+": ", "      ", strings.Split(fields[1], ", ")); err != nil {
 					return err
 				}
 			}
@@ -180,7 +180,7 @@ func (a *app) printAlike(copies []*pb.Copy, all bool) error {
 		if len(same) <= namesUpTo {
 			err = a.say("  " + strings.Join(names, ", ") + line)
 		} else if err = a.say(fmt.Sprintf(a.t("  %d 会員", "  %d members"), len(same)) + line); err == nil {
-			err = a.sayWrapped("    ", names)
+			err = a.sayWrapped("    ", "    ", names)
 		}
 		if err != nil {
 			return err
@@ -227,8 +227,8 @@ func (a *app) sayBasis(g *pb.Ground) error {
 	return a.say("    " + plain(g.GetBasis()))
 }
 
-// sayWrapped prints a list after a prefix, further lines indented below it.
-func (a *app) sayWrapped(prefix string, items []string) error {
+// sayWrapped prints a list after a prefix, its further lines after the indent.
+func (a *app) sayWrapped(prefix, indent string, items []string) error {
 	line, used := prefix, false
 	for i, item := range items {
 		if i < len(items)-1 {
@@ -238,7 +238,7 @@ func (a *app) sayWrapped(prefix string, items []string) error {
 			if err := a.say(line); err != nil {
 				return err
 			}
-			line, used = "      ", false
+			line, used = indent, false
 		}
 		if used {
 			line += " "
@@ -248,8 +248,8 @@ func (a *app) sayWrapped(prefix string, items []string) error {
 	return a.say(line)
 }
 
-// printSteps says what waits for a person: the steps of the source, then what
-// the recipients have to do.
+// printSteps says what waits for a person, what binds most first: the steps of
+// the source, then what the recipients have to do.
 func (a *app) printSteps(p *pb.Plan, report string) error {
 	type task struct {
 		step   *pb.Step
@@ -267,6 +267,9 @@ func (a *app) printSteps(p *pb.Plan, report string) error {
 	if len(tasks) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(tasks, func(x, y task) int {
+		return cmp.Or(compareBool(x.holder != "", y.holder != ""), cmp.Compare(x.step.GetGround().GetObligation(), y.step.GetGround().GetObligation()))
+	})
 	head := textf("人が判断、実行すること: %d", "for people to decide or do: %d", len(tasks))
 	if report != "" {
 		head = textf("次にすること: %d", "what to do next: %d", len(tasks))
@@ -278,7 +281,7 @@ func (a *app) printSteps(p *pb.Plan, report string) error {
 		if err := a.printStep(t.step, word(t.step.GetAct())); err != nil {
 			return err
 		}
-		next := a.nextOf(t.step, report, tlp.Label(p.GetHandling().GetTlp()))
+		next := a.nextOf(t.step, p, report)
 		if t.holder != "" {
 			next = []Text{textf("%s が行います", "%s does it", t.holder)}
 		}
@@ -301,11 +304,17 @@ func (a *app) printStep(s *pb.Step, whose Text) error {
 	if len(s.GetMembers()) > 0 && s.GetRole() != "" {
 		line += ": " + plain(strings.Join(s.GetMembers(), ", "))
 	}
+	if may(s) && s.GetRole() != "" && len(s.GetMembers()) == 0 {
+		line += a.t(" (この港には不参加)", " (not at this port)")
+	}
 	if err := a.say(line); err != nil {
 		return err
 	}
-	if err := a.sayBasis(s.GetGround()); err != nil {
-		return err
+	// What one may do is one line, so that what one must do stays in sight.
+	if !may(s) {
+		if err := a.sayBasis(s.GetGround()); err != nil {
+			return err
+		}
 	}
 	var terms []string
 	if s.GetForm() != "" {
@@ -323,44 +332,50 @@ func (a *app) printStep(s *pb.Step, whose Text) error {
 	return a.say("    " + strings.Join(terms, "  "))
 }
 
-// nextOf are the commands for a step of one's own.
-func (a *app) nextOf(s *pb.Step, report string, label tlp.Label) []Text {
+// may says whether a step is possible, no more.
+func may(s *pb.Step) bool { return s.GetGround().GetObligation() == pb.Obligation_OBLIGATION_MAY }
+
+// nextOf says how to go on with a step of one's own: before sending, which flag
+// reaches those whom it names; afterwards, which command.
+func (a *app) nextOf(s *pb.Step, p *pb.Plan, report string) []Text {
 	own := s.GetRole() == ""
 	outside := !own && len(s.GetMembers()) == 0
-	if s.GetAct() == pb.Act_ACT_TASK && report == "" {
-		return []Text{{"受け手が行います", "a recipient does it"}}
-	}
 	var to []string
 	for _, m := range s.GetMembers() {
+		if slices.ContainsFunc(p.GetCopies(), func(c *pb.Copy) bool { return c.GetMember() == m }) {
+			continue
+		}
 		m = "--to " + plain(m)
-		if label.NeedsPersons() {
+		if tlp.Label(p.GetHandling().GetTlp()).NeedsPersons() {
 			m += a.t("/人のID", "/PERSON")
 		}
 		to = append(to, m)
 	}
 	list := strings.Join(to, " ")
-	if report == "" {
-		switch {
-		case own:
-			return []Text{withinOrganisation}
-		case outside:
-			return []Text{notHere}
-		case len(to) > 0 && s.GetAct() == pb.Act_ACT_PROMPT:
-			return []Text{textf("今の報告で届けるには、次を加えます: %s", "to reach them with this report, add: %s", list)}
-		}
-		return nil
-	}
-	record := fmt.Sprintf("minato step %s %s --done|--planned|--declined", shortID(report), plain(s.GetGround().GetRule()))
 	var next []Text
 	switch {
 	case own:
 		next = append(next, withinOrganisation)
+	case outside && may(s):
+		return nil
 	case outside:
 		next = append(next, notHere)
-	case len(to) > 0 && s.GetAct() != pb.Act_ACT_EXPORT:
+	case s.GetAct() == pb.Act_ACT_EXPORT:
+	case s.GetAct() == pb.Act_ACT_TASK && report == "":
+		next = append(next, Text{"受け手が行います", "a recipient does it"})
+	case len(to) == 0:
+		next = append(next, Text{"この報告が届く相手です", "they get this report"})
+	case report == "":
+		next = append(next, textf("今の報告で届けるには、次を加えます: %s", "to reach them with this report, add: %s", list))
+	default:
 		next = append(next, textf("渡す: minato forward %s %s", "pass it on: minato forward %s %s", shortID(report), list))
 	}
-	return append(next, textf("記録: %s", "record it: %s", record))
+	// What one may do needs no record; it takes one line less.
+	if report != "" && !may(s) {
+		next = append(next, textf("記録: minato step %s %s --done|--planned|--declined", "record it: minato step %s %s --done|--planned|--declined",
+			shortID(report), plain(s.GetGround().GetRule())))
+	}
+	return next
 }
 
 var withinOrganisation = Text{"組織の中で伝えてください。このシステムからは送りません", "tell them within your organisation; nothing is sent from here"}

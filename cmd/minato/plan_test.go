@@ -59,6 +59,9 @@ func attack() *pb.Plan {
 			{Ground: ground("R1", pb.Obligation_OBLIGATION_MUST, "CISO 及び各情報セキュリティ担当者間で速やかに情報共有を行う"), Act: pb.Act_ACT_AUTO, Members: []string{"tcb"}},
 			{Ground: ground("R5", pb.Obligation_OBLIGATION_MUST, "所轄の都道府県警察に通報を行うこと"), Act: pb.Act_ACT_PROMPT, Role: "police",
 				Members: []string{"kenkei"}, Flow: pb.Flow_FLOW_AUTHORITY},
+			{Ground: ground("R10", pb.Obligation_OBLIGATION_MAY, "必要に応じて所属するセプター内で共有する"), Act: pb.Act_ACT_PROMPT, Role: "operator,port_company",
+				Members: []string{"terminal-b", "terminal-d"}, Flow: pb.Flow_FLOW_PEER},
+			{Ground: ground("R15", pb.Obligation_OBLIGATION_MAY, "必要に応じて活用する"), Act: pb.Act_ACT_PROMPT, Role: "council"},
 			{Ground: ground("R11", pb.Obligation_OBLIGATION_SHOULD, "専門組織に対して…攻撃技術情報を共有"), Act: pb.Act_ACT_PROMPT, Role: "expert", Flow: pb.Flow_FLOW_EXPERT},
 			{Ground: ground("R21", pb.Obligation_OBLIGATION_LAW, "サイバー対処能力強化法 第5条"), Act: pb.Act_ACT_EXPORT, Role: "ministry", Members: []string{"mlit"},
 				Form: "common-form", PreliminaryDueTime: timestamppb.New(time.Date(2026, 11, 24, 15, 0, 0, 0, time.UTC))},
@@ -144,7 +147,7 @@ func TestAPlanOfAttackersCannotSteerATerminal(t *testing.T) {
 	evil := "\x1b[2J\nTLP:CLEAR\u202e"
 	n.plan.Copies[0].Name, n.plan.Copies[0].Grounds[0].Basis = evil, evil
 	n.plan.Copies[2].Withheld = []string{evil}
-	n.plan.Steps[1].Role, n.plan.Steps[1].Members, n.plan.Steps[3].Form = evil, []string{evil}, evil
+	n.plan.Steps[1].Role, n.plan.Steps[1].Members, n.plan.Steps[5].Form = evil, []string{evil}, evil
 	n.plan.Omissions[0].Japanese, n.plan.PolicyVersion = evil, evil
 	_, out, _ := n.minato(append(amber, "--plan")...)
 	require.Equal(t, -1, strings.IndexFunc(strings.ReplaceAll(out, "\n", ""), unsafeRune), "%q", out)
@@ -231,6 +234,9 @@ func TestAnExplanationNamesTheRule(t *testing.T) {
 	_, out, _ = n.minato("explain", reportID, "isac", "--lang", "en")
 	require.Contains(t, out, "isac has no copy")
 	require.Contains(t, out, "Not among the recipients of TLP:AMBER.")
+	n.explanation = &pb.ExplainReportResponse{Omissions: []*pb.Omission{{Reason: "NOT_NAMED", Japanese: "宛先にない。", English: "Not addressed."}}}
+	_, out, _ = n.minato("explain", reportID)
+	require.NotContains(t, out, "規則")
 	n.explanation = &pb.ExplainReportResponse{}
 	_, out, _ = n.minato("explain", reportID)
 	require.Contains(t, out, "どの規則もこの会員を挙げていません")

@@ -89,7 +89,7 @@ func or(s, other string) string {
 }
 
 // facts prints names and values below each other, aligned on screen; what has
-// no value is left out.
+// no value is left out. A long list goes on below its beginning.
 func (a *app) facts(rows [][2]string) error {
 	width := 0
 	for _, row := range rows {
@@ -101,7 +101,8 @@ func (a *app) facts(rows [][2]string) error {
 		if strings.TrimSpace(row[1]) == "" {
 			continue
 		}
-		if err := a.say(row[0] + strings.Repeat(" ", width-lipgloss.Width(row[0])) + "  " + row[1]); err != nil {
+		name := row[0] + strings.Repeat(" ", width-lipgloss.Width(row[0])) + "  "
+		if err := a.sayWrapped(name, strings.Repeat(" ", width+2), strings.Split(row[1], ", ")); err != nil {
 			return err
 		}
 	}

@@ -223,7 +223,7 @@ func (f *reportFlags) fill(a *app, r *pb.Report) error {
 		r.AttackTechnical.Text = text
 	}
 	if len(f.to) > 0 {
-		to, err := parseRecipients(f.to)
+		to, err := parseRecipients("to", f.to)
 		if err != nil {
 			return err
 		}
@@ -350,7 +350,7 @@ func certainty(unknown bool) pb.Certainty {
 
 // parseRecipients reads MEMBER and MEMBER/PERSON; the same one twice counts
 // once.
-func parseRecipients(list []string) ([]*pb.Recipient, error) {
+func parseRecipients(flag string, list []string) ([]*pb.Recipient, error) {
 	var out []*pb.Recipient
 	seen := map[string]bool{}
 	for _, item := range list {
@@ -359,7 +359,7 @@ func parseRecipients(list []string) ([]*pb.Recipient, error) {
 			member, person, named := strings.Cut(one, "/")
 			if !ca.ValidID(member) || named && !ca.ValidID(person) {
 				return nil, usage(
-					textf("--to の宛先 %q を読めません", "cannot read the recipient --to %q", cut(plain(one), 80)),
+					textf("--%s の宛先 %q を読めません", "cannot read the recipient --%s %q", flag, cut(plain(one), 80)),
 					Text{"会員ID、または TLP:RED では 会員ID/人のID と書いてください。一覧: minato members", "write MEMBER, or MEMBER/PERSON for TLP:RED. See minato members"})
 			}
 			if !seen[one] {

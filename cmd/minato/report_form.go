@@ -58,7 +58,7 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members 
 		}
 	}
 	if len(to) > 0 {
-		recipients, err := parseRecipients(to)
+		recipients, err := parseRecipients("to", to)
 		if err != nil {
 			return err
 		}

@@ -129,7 +129,7 @@ func TestRedWithoutANamedPersonIsRefusedByPolicy(t *testing.T) {
 }
 
 func TestRecipientsAreMembersOrPersons(t *testing.T) {
-	got, err := parseRecipients([]string{"mlit", "port-authority/ciso, police", "mlit"})
+	got, err := parseRecipients("to", []string{"mlit", "port-authority/ciso, police", "mlit"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"mlit/", "port-authority/ciso", "police/"}, func() (s []string) {
 		for _, r := range got {
@@ -138,7 +138,7 @@ func TestRecipientsAreMembersOrPersons(t *testing.T) {
 		return s
 	}())
 	for _, bad := range []string{"", "MLIT", "a/b/c", "a/", "/b", "港", "a b", "-x"} {
-		_, err := parseRecipients([]string{bad})
+		_, err := parseRecipients("to", []string{bad})
 		if bad == "-x" && err == nil {
 			continue // internal/ca decides what an id is
 		}

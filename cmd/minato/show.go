@@ -13,8 +13,8 @@ import (
 )
 
 func (a *app) showCommand() *cobra.Command {
-	var parts string
-	c := a.command("show ID [--parts DIR]", about{
+	var parts, key string
+	c := a.command("show ID [--parts DIR] [--key FILE]", about{
 		short: Text{"報告を一件、全部表示します", "Show one report in full"},
 		long: Text{"自分が出した報告なら、誰にどこまで届いたかも表示します。ID は先頭の 6 桁以上で足ります。",
 			"For a report of your own it also shows who has it. The first 6 digits of the ID will do."},
@@ -23,7 +23,13 @@ func (a *app) showCommand() *cobra.Command {
 		return a.withNode(c.Context(), func(n pb.NodeServiceClient) error {
 			ctx, cancel := context.WithTimeout(c.Context(), callTime)
 			defer cancel()
-			answer, err := n.GetReport(ctx, &pb.GetReportRequest{Report: args[0]})
+			var answer *pb.GetReportResponse
+			var err error
+			if c.Flags().Changed("key") {
+				answer, err = a.openSealed(ctx, n, args[0], key)
+			} else {
+				answer, err = n.GetReport(ctx, &pb.GetReportRequest{Report: args[0]})
+			}
 			if err != nil {
 				return err
 			}
@@ -39,6 +45,7 @@ func (a *app) showCommand() *cobra.Command {
 		})
 	})
 	c.Flags().StringVar(&parts, "parts", "", a.t("添付とSTIXを書き出す`フォルダー` (上書きしない)", "`folder` for attachments and STIX (nothing is overwritten)"))
+	c.Flags().StringVar(&key, "key", "", a.t("本人の鍵の`ファイル`で、封をした報告を開く", "open a sealed report with the key `file` of the person"))
 	return c
 }
 
@@ -49,7 +56,7 @@ func (a *app) printReport(answer *pb.GetReportResponse) error {
 	}
 	title := r.GetTitle()
 	if in := answer.GetReceived(); in != nil {
-		title = a.titleOf(in, title)
+		title = a.titleOf(in, or(title, in.GetTitle()))
 	}
 	if err := a.say(a.chip(labelInForce(answer)) + " " + a.titled(r.GetLane(), title)); err != nil {
 		return err
@@ -135,11 +142,12 @@ func (a *app) printTasks(in *pb.InboxItem) error {
 		return err
 	}
 	label, _, _ := tlp.Parse(in.GetTlp())
+	held := &pb.Plan{Handling: &pb.Handling{Tlp: pb.TlpLabel(label)}}
 	for _, s := range in.GetTasks() {
 		if err := a.printStep(s, Text{"渡す", "to pass on"}); err != nil {
 			return err
 		}
-		for _, next := range a.nextOf(s, in.GetReport(), label) {
+		for _, next := range a.nextOf(s, held, in.GetReport()) {
 			if err := a.say("    " + next.in(a.lang)); err != nil {
 				return err
 			}

@@ -69,6 +69,9 @@ func bothIn(line string, l language) string {
 // means that reports meant for us could be sealed to somebody else, so the
 // command fails.
 func (a *app) warn(s *pb.GetStatusResponse) error {
+	for _, warning := range s.GetWarnings() {
+		a.talk(textf("⚠ %s", "⚠ %s", plain(bothIn(warning, a.lang))))
+	}
 	for _, desk := range s.GetStaleDesks() {
 		a.talk(textf("窓口「%s」の連絡先を半年以上確かめていません。正しければ: minato node profile --verify-contacts",
 			"nobody has confirmed the contacts of desk %q for half a year. If they are right: minato node profile --verify-contacts", plain(desk)))

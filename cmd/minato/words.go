@@ -101,8 +101,8 @@ var words = map[string]Text{
 	"OBLIGATION_SHOULD": {"望ましい", "should"},
 	"OBLIGATION_MAY":    {"任意", "may"},
 
-	"FLOW_AUTHORITY":  {"官署などへの報告", "report to authorities"},
-	"FLOW_PEER":       {"同業などとの共有", "sharing with peers"},
+	"FLOW_AUTHORITY":  {"報告", "report"},
+	"FLOW_PEER":       {"共有", "sharing"},
 	"FLOW_EXPERT":     {"専門組織との共有", "sharing with experts"},
 	"FLOW_EXPERT_NDA": {"秘密保持契約のある専門組織との共有", "sharing with experts under a non-disclosure agreement"},
 	"FLOW_ANONYMOUS":  {"事務局経由の匿名報告", "anonymous report through the secretariat"},
