@@ -98,6 +98,7 @@ func whole(t *testing.T, withheld bool) (lines []string) {
 			}
 		})
 		require.Equal(t, want, got)
+		h.confirmed(c, lane, uint64(want)) // cursors are written a moment later
 		note("heartbeat", c.firstHeartbeat(lane), nil)
 	}
 	// b has what was withheld from c: the run is what it says.
