@@ -538,7 +538,7 @@ func TestARecipientPassesOnToWhomTheRulesAllow(t *testing.T) {
 	requireReason(t, err, "NOT_YOURS_TO_GIVE")
 	requireCopy(t, client, id, false)
 	_, err = kan.forward(id, "a")
-	requireReason(t, err, "RECIPIENT_IS_SOURCE")
+	requireReason(t, err, "NOT_YOURS_TO_GIVE") // not a word that it is the source
 	_, err = kan.forward(id)
 	requireReason(t, err, "RECIPIENTS_MISSING")
 

@@ -144,8 +144,16 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 	if held != nil {
 		own = held.copy
 	}
+	had := func(m string) bool { return l.index.holds(e, m) }
+	if held != nil {
+		given, err := h.givenBy(ctx, l, e, from.id.member)
+		if err != nil {
+			return nil, err
+		}
+		had = func(m string) bool { return slices.Contains(given, m) }
+	}
 	decided, bad := onward(a.GetOutline(), handling, w.dir.members[a.GetSource()], w.dir.members[from.id.member], own, f.GetRecipients(),
-		func(m string) bool { return l.index.holds(e, m) }, w)
+		had, w)
 	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}

@@ -20,7 +20,8 @@ import (
 
 // onward decides who gets a report that a holder passes on. held is the
 // holder's own copy, nil when the holder is the source. handling is that in
-// force now, had tells who has a copy already.
+// force now, had tells who has a copy already as far as the holder may know: the
+// source knows of all, a recipient of those to whom it gave one itself.
 //
 // The source may add whom its label permits. A recipient may pass on
 // TLP:AMBER to its registered clients (FIRST TLP 2.0), TLP:GREEN inside the
@@ -33,7 +34,12 @@ func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy,
 	copies := map[string]*pb.Copy{}
 	for i, r := range to {
 		field := fmt.Sprintf("recipients[%d]", i)
-		m, wrong := w.recipient(field, r, source.GetId())
+		// A recipient learns neither whose report it is nor who else has it.
+		asker := ""
+		if held == nil {
+			asker = source.GetId()
+		}
+		m, wrong := w.recipient(field, r, asker)
 		if wrong != nil {
 			bad = append(bad, *wrong)
 			continue

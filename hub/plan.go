@@ -257,7 +257,11 @@ func (p *planning) routes() {
 		asked := map[pb.Flow]*pb.Step{} // what they would get differs by flow
 		for _, m := range holders {
 			c := p.byID[m.GetId()]
-			if r.act != pb.Act_ACT_AUTO && (c == nil || !c.sought) {
+			if r.act != pb.Act_ACT_AUTO && c != nil && !c.sought {
+				c.grounds = append(c.grounds, ground) // it gets a copy with everybody else
+				continue
+			}
+			if r.act != pb.Act_ACT_AUTO && c == nil {
 				f := p.flow(m)
 				if r.identity == named {
 					f = pb.Flow_FLOW_AUTHORITY
@@ -342,10 +346,27 @@ func (p *planning) decide() {
 		}
 		for _, r := range p.tasks {
 			if c.member.GetRole() == r.by {
-				out.Tasks = append(out.Tasks, p.task(r))
+				p.giveTask(out, p.task(r))
 			}
 		}
 		p.plan.Copies = append(p.plan.Copies, out)
+	}
+}
+
+// giveTask asks the holder of a copy to pass it on. Where only the source may do
+// so, the source hears who will not be told.
+func (p *planning) giveTask(to *pb.Copy, t *pb.Step) {
+	if len(forwardable(p.label, p.plan.GetHandling(), true, p.w.now)) == 0 {
+		to.Tasks = append(to.Tasks, t)
+		return
+	}
+	ja, en := omissionText("NOT_PASSED_ON", p.label)
+	for _, id := range t.GetMembers() {
+		if p.byID[id] == nil {
+			p.plan.Omissions = append(p.plan.Omissions, &pb.Omission{
+				Member: id, Name: p.w.dir.members[id].GetName(), Ground: t.GetGround(), Reason: "NOT_PASSED_ON", Japanese: ja, English: en,
+			})
+		}
 	}
 }
 
@@ -599,6 +620,9 @@ func omissionText(reason string, label tlp.Label) (ja, en string) {
 	case "NO_DISTRIBUTION":
 		return "配布禁止のため、名指しした宛先だけに渡します。渡すには --to で指定してください。",
 			"The report must not be distributed: only those named get it. Name it with --to."
+	case "NOT_PASSED_ON":
+		return "この表示と取扱制限では、受け手は渡せません。必要なら、自分で宛先に加えてください。",
+			"Under this label and these restrictions a recipient cannot pass it on. Address it yourself if it is needed."
 	case "NOT_ADDRESSED":
 		return "宛先になく、どの規則にも当たりません。", "It was not addressed, and no rule names it."
 	case "IS_SOURCE":

@@ -402,7 +402,6 @@ func passedOn(t require.TestingT, d dice, p port, before *pb.Plan) {
 	require.Equal(t, x == nil, len(bad) > 0)
 	for _, c := range x.GetCopies() {
 		require.Equal(t, pb.MemberState_MEMBER_STATE_ACTIVE, p.dir.members[c.GetMember()].GetState())
-		require.NotEqual(t, p.source, c.GetMember())
 		require.False(t, had(c.GetMember()))
 		require.Equal(t, held.GetMember(), c.GetForwardedBy())
 		require.False(t, c.GetNamed() && !held.GetNamed(), "a name that the holder does not know")
