@@ -49,7 +49,8 @@ type candidate struct {
 // sending. It is the one gate: delivery carries plans out and decides nothing,
 // and the preview is this same function. It sees the outline only, so that it
 // decides the same where the hub is blind. parents is the handling of the
-// reports that this one derives from, in the order of derived_from.
+// reports that this one derives from, in the order of derived_from, then of
+// those from which the report derives whose label it changes.
 //
 // Rows of the policy are independent: several may fire for one report. The
 // audience is what the rows and the source name, within the label, the
@@ -109,12 +110,15 @@ func (p *planning) inherit(parents []*pb.Handling) {
 		SecrecyRegime: p.o.GetSecrecyRegime(), OnwardPermissions: p.o.GetOnwardPermissions(),
 	}
 	for i, parent := range parents {
-		field := fmt.Sprintf("derived_from[%d]", i)
+		field, id := "relabels", p.o.GetRelabels() // through the report whose label this one changes
+		if i < len(p.o.GetDerivedFrom()) {
+			field, id = fmt.Sprintf("derived_from[%d]", i), p.o.GetDerivedFrom()[i]
+		}
 		was := check.Label(parent.GetTlp())
 		if tlp.Strictest(p.label, was) != p.label {
 			p.refuse("tlp", "LABEL_LOOSER_THAN_SOURCE",
-				fmt.Sprintf("引用元 %.8s は %s です。%s 以上に厳しい表示にしてください (--tlp)。", p.o.GetDerivedFrom()[i], was, was),
-				fmt.Sprintf("It derives from %.8s, which is %s. Use %s or a stricter label (--tlp).", p.o.GetDerivedFrom()[i], was, was))
+				fmt.Sprintf("引用元 %.8s は %s です。%s 以上に厳しい表示にしてください (--tlp)。", id, was, was),
+				fmt.Sprintf("It derives from %.8s, which is %s. Use %s or a stricter label (--tlp).", id, was, was))
 		}
 		if was == tlp.Green && p.label == tlp.Green && parent.GetCommunityId() != p.o.GetCommunityId() &&
 			!slices.Contains(p.w.policy.above(p.o.GetCommunityId()), parent.GetCommunityId()) && parent.GetCommunityId() != p.w.dir.port {

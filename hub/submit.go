@@ -126,9 +126,17 @@ func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request s
 	}, nil
 }
 
-// parents is the handling of the reports that one derives from. One that the
-// source may not see is refused as one that never was.
+// parents is the handling of the reports that one derives from, and of those
+// from which the report derives whose label it changes: a label is not made
+// looser in two steps. One that the source may not see is refused as one that
+// never was.
 func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*pb.Handling, err error) {
+	take := func(l *lane, id string, a *pb.ReportAccepted) error {
+		e, _ := l.index.report(id)
+		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
+		all = append(all, handling)
+		return err
+	}
 	for i, id := range o.GetDerivedFrom() {
 		l, a, _, err := h.visible(ctx, o.GetLane(), id, from)
 		if r, ok := rpc.RefusalOf(err); ok && r.Code == codes.NotFound {
@@ -139,12 +147,35 @@ func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*
 		if err != nil {
 			return nil, err
 		}
-		e, _ := l.index.report(id)
-		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
+		if err := take(l, id, a); err != nil {
+			return nil, err
+		}
+	}
+	l, err := h.lane(o.GetLane())
+	if err != nil {
+		return nil, err
+	}
+	e, ok := l.index.report(o.GetRelabels())
+	if !ok || e.source != from.id.member {
+		return all, nil // relabelled refuses it
+	}
+	a, err := h.read(ctx, l, e.position)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range a.GetOutline().GetDerivedFrom() {
+		// Whether it may still be seen does not matter: what was quoted stays quoted.
+		e, ok := l.index.report(id)
+		if !ok {
+			continue
+		}
+		parent, err := h.read(ctx, l, e.position)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, handling)
+		if err := take(l, id, parent); err != nil {
+			return nil, err
+		}
 	}
 	return all, nil
 }
