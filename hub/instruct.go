@@ -146,6 +146,9 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 	}
 	decided, bad := onward(a.GetOutline(), handling, w.dir.members[a.GetSource()], w.dir.members[from.id.member], own, f.GetRecipients(),
 		func(m string) bool { return l.index.holds(e, m) }, w)
+	if len(bad) == 0 {
+		bad = w.namedInWords(decided, a.GetSource(), l.index.sourcesOf(a.GetOutline().GetDerivedFrom()))
+	}
 	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}
@@ -348,7 +351,7 @@ func (h *Hub) giveBacklog(ctx context.Context, l *lane, id, member string, w wor
 		return err
 	}
 	p := backlog(a.GetOutline(), handling, a.GetSource(), w.dir.members[member], a.GetAcceptTime().AsTime(), w)
-	if p == nil {
+	if p == nil || len(w.namedInWords(p, a.GetSource(), l.index.sourcesOf(a.GetOutline().GetDerivedFrom()))) > 0 {
 		return nil
 	}
 	r := new(pb.Report)
@@ -414,7 +417,7 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	parents, err := h.parents(ctx, a.GetOutline(), from)
+	parents, _, err := h.parents(ctx, a.GetOutline(), from)
 	if err != nil {
 		return nil, err
 	}

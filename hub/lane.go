@@ -204,6 +204,14 @@ func (x *index) sourceOf(id string) string {
 	return e.source
 }
 
+// sourcesOf is who reported each of some reports.
+func (x *index) sourcesOf(ids []string) (all []string) {
+	for _, id := range ids {
+		all = append(all, x.sourceOf(id))
+	}
+	return all
+}
+
 func (x *index) report(id string) (entry, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -66,3 +66,45 @@ func TestARelabellingIsNoLooserThanWhatTheReportDerivesFrom(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, relabel(pb.TlpLabel_TLP_LABEL_CLEAR))
 }
+
+// What the restrictions say in words goes to every recipient, also what came
+// from a report that one derives from. It must not name whom a copy does not.
+func TestTheWordsOfARestrictionNameNobodyInANamelessCopy(t *testing.T) {
+	h := newHub(t, nil)
+	a, ministry := h.join("a", pb.Role_ROLE_OPERATOR), h.join("mlit", pb.Role_ROLE_MINISTRY)
+	h.join("b", pb.Role_ROLE_OPERATOR)
+	profile := testProfile()
+	profile.Organisation = "国土交通省港湾局"
+	profile.Desks[0].Contacts = []*pb.Contact{{Name: "霞 太郎", Phone: "03-9999-9999"}, {Name: "関 次郎", Mail: "seki@mlit.example"}}
+	profile.Persons[0].Name = "霞 太郎"
+	_, err := ministry.hub.SetProfile(context.Background(), &pb.SetProfileRequest{Profile: profile})
+	require.NoError(t, err)
+
+	first := firstReport("mlit")
+	first.Restrictions = &pb.Restrictions{Text: "試験ターミナルの許可なく引用しないこと"}
+	_, err = a.submit(first, "1")
+	require.NoError(t, err)
+
+	// The source itself quotes its report to the authorities in one for peers.
+	peers := firstReport("b")
+	peers.Consents = &pb.Consents{}
+	peers.AttackTechnical = &pb.AttackTechnical{Text: "手口だけを書いた本文"}
+	peers.DerivedFrom = []string{first.GetReportId()}
+	_, err = a.submit(peers, "2")
+	require.Equal(t, "restrictions.text", requireReason(t, err, "NAME_REMAINS").Violations[0].Field)
+
+	// So does whoever has it by name, in a warning that goes to everybody.
+	warning := firstReport("b")
+	warning.Kind, warning.Reason = pb.Kind_KIND_NOTICE, pb.Reason_REASON_SHARING
+	warning.DerivedFrom = []string{first.GetReportId()}
+	_, err = ministry.submit(warning, "1")
+	require.Equal(t, "restrictions.text", requireReason(t, err, "NAME_REMAINS").Violations[0].Field)
+
+	quiet := follow(first, "mlit")
+	quiet.Restrictions = &pb.Restrictions{Text: "許可なく引用しないこと"}
+	_, err = a.submit(quiet, "3")
+	require.NoError(t, err)
+	warning.DerivedFrom = []string{quiet.GetReportId()}
+	_, err = ministry.submit(warning, "1")
+	require.NoError(t, err)
+}
