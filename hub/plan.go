@@ -409,7 +409,7 @@ func (p *planning) leaveOut(c *candidate, reason string) {
 // reachedOnward reports whether the source permits somebody who gets a copy to
 // pass the report on to m, and nothing else forbids that.
 func (p *planning) reachedOnward(m *pb.Member) bool {
-	if len(forwardable(p.label, p.plan.GetHandling(), true, p.w.now)) > 0 {
+	if len(forwardable(p.label, p.label.NeedsSeal(), p.plan.GetHandling(), true, p.w.now)) > 0 {
 		return false
 	}
 	for _, o := range p.o.GetOnwardPermissions() {

@@ -307,15 +307,25 @@ func checkSealed(s *pb.SealedReport, kind pb.Lane, max check.Limits) []rpc.Viola
 		bad = append(bad, violation("variants", "VARIANTS_INVALID",
 			fmt.Sprintf("封をした内容は1から%d種類までです。", maxVariants), fmt.Sprintf("A sealed report has 1 to %d forms.", maxVariants)))
 	}
-	for i, p := range sealedParts(s.GetVariants()) { // of whatever class: that is inside
+	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
+		bad = append(bad, variantsInvalid(err))
+	}
+	return append(bad, checkCiphertexts(s.GetVariants(), max)...)
+}
+
+func variantsInvalid(err error) rpc.Violation {
+	return violation("variants", "VARIANTS_INVALID",
+		fmt.Sprintf("封をした内容の形が正しくありません (%v)。ノードを更新してください。", err), fmt.Sprintf("The sealed content is not well formed (%v). Update the node.", err))
+}
+
+// checkCiphertexts checks the descriptions of what was sealed, of whatever
+// class: that is inside.
+func checkCiphertexts(variants []*pb.SealedVariant, max check.Limits) (bad []rpc.Violation) {
+	for i, p := range sealedParts(variants) {
 		described := &pb.Part{Digest: p.GetDigest(), Size: p.GetSize(), Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
 		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), described, max)...)
 	}
-	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
-		bad = append(bad, violation("variants", "VARIANTS_INVALID",
-			fmt.Sprintf("封をした内容の形が正しくありません (%v)。ノードを更新してください。", err), fmt.Sprintf("The sealed content is not well formed (%v). Update the node.", err)))
-	}
-	return append(bad, check.Parts(sealedParts(s.GetVariants()), max)...)
+	return append(bad, check.Parts(sealedParts(variants), max)...)
 }
 
 // earlier finds the report that was accepted under the same ids: the same
