@@ -177,13 +177,18 @@ func entryIn(m *pb.Member, k *pb.SignedKey, signer ed25519.PublicKey) (*pb.KeyEn
 // must be those that were published here. Those of others are noted when they
 // are first seen; a node's new key is taken over when the same signing key
 // vouches for it, since keys are renewed by themselves, and everything else
-// that changes has to be confirmed by a person.
+// that changes has to be confirmed by a person. So has a further key of somebody
+// who has one: a hub that may not read could invent a node and let it vouch.
 func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 	known, err := n.store.pins(ctx)
 	if err != nil {
 		return err
 	}
 	fresh := map[keyOwner]pin{}
+	met := map[keyOwner]bool{} // whoever has a key here, through whichever node
+	for owner := range known {
+		met[holderOf(owner)] = true
+	}
 	for _, m := range members {
 		if m.GetId() == n.id.member {
 			continue
@@ -191,7 +196,7 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		for owner, k := range keysOf(m) {
 			had, pinned := known[owner]
 			now := pin{fingerprint: k.key.Fingerprint(), signer: k.signer}
-			if !pinned || now != had && owner.person == "" && now.signer == had.signer {
+			if !pinned && (!met[holderOf(owner)] || samePerson(known, owner, now)) || pinned && now != had && owner.person == "" && now.signer == had.signer {
 				fresh[owner] = now
 			}
 		}
@@ -201,6 +206,20 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		return err
 	}
 	return errors.Join(n.store.setPins(ctx, fresh), n.store.setKeyAlarms(ctx, alarms))
+}
+
+// holderOf is the person of an owner, or all nodes of its member.
+func holderOf(o keyOwner) keyOwner { return keyOwner{member: o.member, person: o.person} }
+
+// samePerson reports whether a person's key is one that is known already and
+// that another node of the member publishes too.
+func samePerson(known map[keyOwner]pin, o keyOwner, now pin) bool {
+	for other, p := range known {
+		if o.person != "" && holderOf(other) == holderOf(o) && p.fingerprint == now.fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // listedKey is a key of the directory that verifies.
@@ -311,11 +330,7 @@ type holderKey struct {
 // persons, else of the nodes of the member. A person without a key, and a key
 // that has changed since it was first seen, are violations.
 func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holders []holderKey, bad []rpc.Violation, err error) {
-	members, _, err := n.store.directory(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	pins, err := n.store.pins(ctx)
+	members, pins, err := n.keysHere(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -334,7 +349,7 @@ func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holder
 				continue
 			}
 			found = true
-			if p, ok := pins[owner]; ok && p.fingerprint != k.key.Fingerprint() && c.GetMember() != n.id.member {
+			if pins[owner].fingerprint != k.key.Fingerprint() && c.GetMember() != n.id.member {
 				bad = append(bad, rpc.Violation{Field: "recipients", Reason: "KEY_CHANGED",
 					Japanese: fmt.Sprintf("%s の鍵が前回と変わりました。新しい指紋: %s。相手に電話で指紋を確かめ、一致したら minato members --confirm-key %s を実行して送り直してください。",
 						who, k.key.Fingerprint(), who),
@@ -364,6 +379,17 @@ func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holder
 		return bytes.Compare(fmt.Appendf(nil, "%s %s %04d", a.holder.Member, a.holder.Person, a.holder.Node), fmt.Appendf(nil, "%s %s %04d", b.holder.Member, b.holder.Person, b.holder.Node))
 	})
 	return holders, bad, nil
+}
+
+// keysHere reads the directory and the pins as they belong together.
+func (n *Node) keysHere(ctx context.Context) (members []*pb.Member, pins map[keyOwner]pin, err error) {
+	n.pinned.RLock()
+	defer n.pinned.RUnlock()
+	if members, _, err = n.store.directory(ctx); err != nil {
+		return nil, nil, err
+	}
+	pins, err = n.store.pins(ctx)
+	return members, pins, err
 }
 
 // ConfirmKey takes the keys of a member, or of one of its persons, as they are

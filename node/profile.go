@@ -99,11 +99,7 @@ func (n *Node) fetchDirectory(ctx context.Context) error {
 // keepDirectory stores the directory, and takes over the own profile when this
 // node has none, e.g. a member's second node.
 func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision uint64) error {
-	if err := n.store.setDirectory(ctx, members, revision); err != nil {
-		return err
-	}
-	n.learnSigners(members)
-	if err := n.watchKeys(ctx, members); err != nil {
+	if err := n.replaceDirectory(ctx, members, revision); err != nil {
 		return err
 	}
 	own, _, err := n.store.profile(ctx)
@@ -116,6 +112,18 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 		}
 	}
 	return nil
+}
+
+// replaceDirectory stores the directory together with what its keys mean: in
+// between nobody seals to a key that has not been looked at.
+func (n *Node) replaceDirectory(ctx context.Context, members []*pb.Member, revision uint64) error {
+	n.pinned.Lock()
+	defer n.pinned.Unlock()
+	if err := n.store.setDirectory(ctx, members, revision); err != nil {
+		return err
+	}
+	n.learnSigners(members)
+	return n.watchKeys(ctx, members)
 }
 
 // learnSigners notes who signs with which key.
