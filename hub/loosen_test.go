@@ -108,3 +108,19 @@ func TestTheWordsOfARestrictionNameNobodyInANamelessCopy(t *testing.T) {
 	_, err = ministry.submit(warning, "1")
 	require.NoError(t, err)
 }
+
+func TestAWordOfAPermissionThatIsARoleMeansTheRoleAlone(t *testing.T) {
+	police, terminal := pb.Role_ROLE_POLICE, pb.Role_ROLE_OPERATOR
+	for _, c := range []struct {
+		word  string
+		id    string
+		role  pb.Role
+		means bool
+	}{
+		{"police", "hq", police, true}, {"POLICE", "hq", police, true}, {"police", "police", police, true},
+		{"police", "police", terminal, false}, {"terminal", "terminal", terminal, true}, {"Terminal", "terminal", terminal, false},
+		{"unspecified", "unspecified", terminal, false},
+	} {
+		require.Equal(t, c.means, means(c.word, &pb.Member{Id: c.id, Role: c.role}), "%+v", c)
+	}
+}

@@ -426,9 +426,13 @@ func (p *planning) reachedOnward(m *pb.Member) bool {
 }
 
 // means reports whether a word of an onward permission, a role or a member's
-// id, means m.
+// id, means m. A word that is a role never means a member that has it for an id:
+// who is called "police" is no police.
 func means(word string, m *pb.Member) bool {
-	return word == m.GetId() || strings.EqualFold(word, roleWord([]pb.Role{m.GetRole()}))
+	if role, ok := pb.Role_value["ROLE_"+strings.ToUpper(word)]; ok {
+		return role != 0 && m.GetRole() == pb.Role(role)
+	}
+	return word == m.GetId()
 }
 
 // underSecrecy reports whether m is under the duty of secrecy of the report.
