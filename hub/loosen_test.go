@@ -21,14 +21,6 @@ func (m *testMember) instruct(i *pb.Instruction) (*pb.Plan, error) {
 	return resp.GetPlan(), err
 }
 
-func (m *testMember) forward(report string, to ...string) (*pb.Plan, error) {
-	f := &pb.Forward{}
-	for _, id := range to {
-		f.Recipients = append(f.Recipients, &pb.Recipient{Member: id})
-	}
-	return m.instruct(&pb.Instruction{Lane: pb.Lane_LANE_LIVE, ReportId: report, InstructionId: newID(), Action: &pb.Instruction_Forward{Forward: f}})
-}
-
 // follow is the next report of the same case.
 func follow(r *pb.Report, to ...string) *pb.Report {
 	next := firstReport(to...)
