@@ -115,15 +115,20 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 }
 
 // replaceDirectory stores the directory together with what its keys mean: in
-// between nobody seals to a key that has not been looked at.
+// between nobody seals to a key that has not been looked at. The keys come
+// first: after a crash in between the directory is older than the next decision
+// and fetched again.
 func (n *Node) replaceDirectory(ctx context.Context, members []*pb.Member, revision uint64) error {
 	n.pinned.Lock()
 	defer n.pinned.Unlock()
+	if err := n.watchKeys(ctx, members); err != nil {
+		return err
+	}
 	if err := n.store.setDirectory(ctx, members, revision); err != nil {
 		return err
 	}
 	n.learnSigners(members)
-	return n.watchKeys(ctx, members)
+	return nil
 }
 
 // learnSigners notes who signs with which key.
