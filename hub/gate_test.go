@@ -717,7 +717,12 @@ func (h *testHub) extensions(report string) (all []*pb.PlanExtended) {
 	h.t.Helper()
 	l := h.lanes[live]
 	e, _ := l.index.report(report)
-	for _, position := range e.extensions {
+	positions := slices.Clone(e.extensions)
+	for _, d := range e.decisions {
+		positions = append(positions, d.position)
+	}
+	slices.Sort(positions)
+	for _, position := range positions {
 		_, x, err := h.recordAt(context.Background(), l, position)
 		require.NoError(h.t, err)
 		require.Equal(h.t, report, x.GetReportId())

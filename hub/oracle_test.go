@@ -634,7 +634,9 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 	if c.person {
 		to.Person = "ciso"
 	}
-	had := func(id string) bool { return id == "by" || c.why == "has" && id == "it" }
+	had := func(r *pb.Recipient) bool { // under TLP:RED it is another person of the member that has it
+		return r.GetPerson() == "" && (r.GetMember() == "by" && c.holder != "source" || c.why == "has" && r.GetMember() == "it")
+	}
 	word := func(m *pb.Member) string {
 		return strings.ToLower(strings.TrimPrefix(m.GetRole().String(), "ROLE_"))
 	}
@@ -684,7 +686,7 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 		if c.why == "by" {
 			to.Member, source.Profile = "source", it.Profile
 		}
-		return onward(o, h, source, source, nil, []*pb.Recipient{to}, func(id string) bool { return c.why == "has" && id == "it" }, w)
+		return onward(o, h, source, source, nil, []*pb.Recipient{to}, had, w)
 	}
 	return onward(o, h, source, by, held, []*pb.Recipient{to}, had, w)
 }
