@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"minato.example/internal/check"
 	"minato.example/internal/journal"
 	pb "minato.example/proto/minato/v1"
 )
@@ -55,7 +56,11 @@ func copyFor(p *pb.Plan, member string) *pb.Copy {
 // expired reports whether the restrictions of the report forbid that anything
 // of it leaves any more.
 func (g *grant) expired(now time.Time) bool {
-	e := g.handling().GetRestrictions().GetExpireTime()
+	return expired(g.handling(), now)
+}
+
+func expired(h *pb.Handling, now time.Time) bool {
+	e := h.GetRestrictions().GetExpireTime()
 	return e != nil && !now.Before(e.AsTime())
 }
 
@@ -129,8 +134,22 @@ func (g *grant) delivery(sequence uint64) (*pb.Delivery, error) {
 func (g *grant) told() *pb.Copy {
 	c := proto.CloneOf(g.copy)
 	c.Withheld, c.Generalised = nil, nil
+	if !c.GetNamed() {
+		// A row of the policy fires for some roles and on some facts: its id would
+		// tell of both.
+		label := check.Label(g.handling().GetTlp())
+		for i, ground := range c.GetGrounds() {
+			if !slices.Contains(labelRules, ground.GetRule()) {
+				c.Grounds[i] = &pb.Ground{Rule: "ADDRESSED", Basis: basis[label], Obligation: pb.Obligation_OBLIGATION_MAY}
+			}
+		}
+		c.Grounds = slices.CompactFunc(c.Grounds, func(a, b *pb.Ground) bool { return proto.Equal(a, b) })
+	}
 	return c
 }
+
+// labelRules are the rules that follow from the label alone.
+var labelRules = []string{"ADDRESSED", "COMMUNITY", "EVERY_MEMBER", "CLIENT", "ONWARD_PERMISSION", "WITHIN_LABEL", "BACKLOG"}
 
 // part reports whether the member may read a part of the report.
 func (g *grant) part(digest []byte) bool {
@@ -162,6 +181,14 @@ func (h *Hub) visible(ctx context.Context, kind pb.Lane, id string, from *sender
 		return nil, nil, nil, err
 	}
 	if len(grants) == 0 || grants[0].expired(time.Now()) {
+		return nil, nil, nil, notFound()
+	}
+	// A report that relabels may have brought the expiry forward.
+	now, err := h.inForce(ctx, l, e, a)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if expired(now, time.Now()) {
 		return nil, nil, nil, notFound()
 	}
 	return l, a, grants, nil

@@ -1163,7 +1163,7 @@ func TestWhatDerivesIsHeldAgainstTheLabelInForce(t *testing.T) {
 	h := newHub(t, nil)
 	a, b := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_PORT_AUTHORITY)
 	h.join("c", pb.Role_ROLE_PORT_AUTHORITY)
-	first := firstReport("b")
+	first := firstReport("b", "c")
 	first.Restrictions = &pb.Restrictions{NoExport: true, Text: "社外秘"}
 	a.must(first)
 	looser := firstReport()

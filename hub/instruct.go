@@ -475,7 +475,7 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	parents, _, err := h.parents(ctx, a.GetOutline(), from)
+	parents, err := h.parents(ctx, a.GetOutline(), from)
 	if err != nil {
 		return nil, err
 	}

@@ -78,8 +78,9 @@ func TestWhoReceivedASealedReportNeverPassesItOn(t *testing.T) {
 	f := &pb.Forward{Recipients: []*pb.Recipient{{Member: "c"}}, Wraps: []*pb.Wrap{wrapFor("c", "", keyC)}}
 	_, err = b.carryOut(late(r.GetReportId(), f))
 	requireReason(t, err, "ONLY_THE_SOURCE_FORWARDS")
+	// Nor does its source: the header names another label than the one in force.
 	_, err = a.carryOut(late(r.GetReportId(), f))
-	require.NoError(t, err)
+	requireReason(t, err, "RELABELLED_SINCE")
 }
 
 func TestALatePersonGetsASealedReportOnceAndNothingThatNobodyNeeds(t *testing.T) {

@@ -32,6 +32,7 @@ func TestARelabellingIsNoLooserThanWhatTheReportDerivesFrom(t *testing.T) {
 	h.join("c", pb.Role_ROLE_OPERATOR)
 	h.join("d", pb.Role_ROLE_OPERATOR)
 	parent := firstReport("b")
+	parent.OnwardPermissions = []*pb.OnwardPermission{{By: "b", To: "c"}}
 	_, err := a.submit(parent, "1")
 	require.NoError(t, err)
 	child := firstReport("c")
@@ -70,6 +71,7 @@ func TestTheWordsOfARestrictionNameNobodyInANamelessCopy(t *testing.T) {
 
 	first := firstReport("mlit")
 	first.Restrictions = &pb.Restrictions{Text: "試験ターミナルの許可なく引用しないこと"}
+	first.OnwardPermissions = []*pb.OnwardPermission{{By: "ministry", To: "b"}}
 	_, err = a.submit(first, "1")
 	require.NoError(t, err)
 
@@ -89,7 +91,7 @@ func TestTheWordsOfARestrictionNameNobodyInANamelessCopy(t *testing.T) {
 	require.Equal(t, "restrictions.text", requireReason(t, err, "NAME_REMAINS").Violations[0].Field)
 
 	quiet := follow(first, "mlit")
-	quiet.Restrictions = &pb.Restrictions{Text: "許可なく引用しないこと"}
+	quiet.Restrictions, quiet.OnwardPermissions = &pb.Restrictions{Text: "許可なく引用しないこと"}, first.GetOnwardPermissions()
 	_, err = a.submit(quiet, "3")
 	require.NoError(t, err)
 	warning.DerivedFrom = []string{quiet.GetReportId()}

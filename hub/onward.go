@@ -29,7 +29,13 @@ import (
 // permitted (onward_permissions) or the policy asks it to tell (its tasks).
 func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy, to []*pb.Recipient, had func(*pb.Recipient) bool, w world) (*pb.Plan, []rpc.Violation) {
 	label := check.Label(h.GetTlp())
-	bad := forwardable(label, check.Label(o.GetTlp()).NeedsSeal(), h, held != nil, w.now)
+	came := check.Label(o.GetTlp())
+	bad := forwardable(label, came.NeedsSeal(), h, held != nil, w.now)
+	if held == nil && came.NeedsSeal() && label != came {
+		bad = append(bad, violation("tlp", "RELABELLED_SINCE",
+			fmt.Sprintf("この報告は %s で封をして送り、その後 %s に変わりました。表示を変えた報告のほうを渡すか、新しい報告として出してください。", came, label),
+			fmt.Sprintf("This report was sealed under %s and is %s now. Pass on the report that changed the label, or send a new one.", came, label)))
+	}
 	p := &pb.Plan{DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h}
 	copies := map[string]*pb.Copy{}
 	for i, r := range to {
@@ -231,7 +237,7 @@ func backlog(o *pb.Outline, h *pb.Handling, source string, m *pb.Member, accepte
 
 // leftOut is why a member has no copy of a report, worked out in the world of
 // its decision.
-func leftOut(o *pb.Outline, source string, parents []*pb.Handling, m string, w world) []*pb.Omission {
+func leftOut(o *pb.Outline, source string, parents []parent, m string, w world) []*pb.Omission {
 	known, active := w.dir.active(m)
 	because := func(reason string) []*pb.Omission {
 		ja, en := omissionText(reason, check.Label(o.GetTlp()))

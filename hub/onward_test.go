@@ -105,7 +105,11 @@ func derive(label, community string, s pb.SecrecyRegime, restrictions *pb.Restri
 	for _, m := range w.active {
 		m.Communities = []string{"port", "tos", "carriers"}
 	}
-	p, bad := plan(o, "source", parents, w)
+	var own []parent
+	for _, h := range parents {
+		own = append(own, parent{Handling: h})
+	}
+	p, bad := plan(o, "source", own, w)
 	return p, reasons(bad)
 }
 

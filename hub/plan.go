@@ -31,6 +31,32 @@ func worldAt(d *directory, now time.Time) world {
 	return world{dir: d, policy: d.policy.at(now), now: now, active: d.present()}
 }
 
+// parent is a report that another one derives from.
+type parent struct {
+	*pb.Handling         // in force now
+	quoted       *quoted // nil for the source's own
+}
+
+// quoted is a report of somebody else.
+type quoted struct {
+	outline *pb.Outline
+	source  string
+	held    *pb.Copy                 // the copy of the member that quotes it
+	holds   func(member string) bool // who has it
+}
+
+// mayHave reports whether a member may learn of a parent by what by derives from
+// it: it has the parent, or by could pass the parent on to it. What is derived
+// goes no further than what it derives from.
+func (q parent) mayHave(m, by *pb.Member, w world) bool {
+	if q.quoted == nil || m.GetId() == q.quoted.source || q.quoted.holds(m.GetId()) {
+		return true
+	}
+	sealed := check.Label(q.quoted.outline.GetTlp()).NeedsSeal()
+	return q.quoted.held != nil && len(forwardable(check.Label(q.GetTlp()), sealed, q.Handling, true, w.now)) == 0 &&
+		secretTo(q.Handling, m) && mayPass(q.quoted.outline, q.Handling, by, q.quoted.held, m, w) != nil
+}
+
 // candidate is a member that somebody wants to have a copy.
 type candidate struct {
 	member  *pb.Member
@@ -48,19 +74,20 @@ type candidate struct {
 // for a person and who is left out, or says everything that stands against
 // sending. It is the one gate: delivery carries plans out and decides nothing,
 // and the preview is this same function. It sees the outline only, so that it
-// decides the same where the hub is blind. parents is the handling of the
-// reports that this one derives from, in the order of derived_from, then of
-// those from which the report derives whose label it changes.
+// decides the same where the hub is blind. parents are the reports that this
+// one derives from, in the order of derived_from, then those from which the
+// report derives whose label it changes.
 //
 // Rows of the policy are independent: several may fire for one report. The
 // audience is what the rows and the source name, within the label, the
 // restrictions and the regime of secrecy. Whom a duty names and the label
 // excludes is an error before anything is sent, never a silent drop.
-func plan(o *pb.Outline, source string, parents []*pb.Handling, w world) (*pb.Plan, []rpc.Violation) {
+func plan(o *pb.Outline, source string, parents []parent, w world) (*pb.Plan, []rpc.Violation) {
 	p := planning{o: o, w: w, source: w.dir.members[source], label: check.Label(o.GetTlp()), byID: map[string]*candidate{}}
 	p.plan = &pb.Plan{
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now),
 	}
+	p.parents = parents
 	p.inherit(parents)
 	if e := p.plan.GetHandling().GetRestrictions().GetExpireTime(); e != nil && !w.now.Before(e.AsTime()) {
 		p.refuse("restrictions.expire_time", "EXPIRED",
@@ -94,6 +121,7 @@ type planning struct {
 	byID       map[string]*candidate
 	plan       *pb.Plan
 	tasks      []route // TASK rows that fired
+	parents    []parent
 	bad        []rpc.Violation
 }
 
@@ -104,7 +132,7 @@ func (p *planning) refuse(field, reason, ja, en string) {
 // inherit makes the handling at least as strict as that of the reports that
 // this one derives from (guideline, 格付けの継承). The label is part of what the
 // node signed and is not changed here: one that is too loose is refused.
-func (p *planning) inherit(parents []*pb.Handling) {
+func (p *planning) inherit(parents []parent) {
 	h := &pb.Handling{
 		Tlp: p.o.GetTlp(), CommunityId: p.o.GetCommunityId(), Restrictions: p.o.GetRestrictions(),
 		SecrecyRegime: p.o.GetSecrecyRegime(), OnwardPermissions: p.o.GetOnwardPermissions(),
@@ -397,6 +425,8 @@ func (p *planning) outside(c *candidate) string {
 		return "OUTSIDE_SECRECY"
 	case restricted:
 		return "NO_DISTRIBUTION"
+	case slices.ContainsFunc(p.parents, func(q parent) bool { return !q.mayHave(c.member, p.source, p.w) }):
+		return "OUTSIDE_PARENT"
 	}
 	return ""
 }
@@ -410,6 +440,10 @@ func (p *planning) leaveOut(c *candidate, reason string) {
 		p.refuse(c.field, "RECIPIENT_OUTSIDE_LABEL",
 			fmt.Sprintf("宛先 %q は %s の範囲外です。宛先から外すか、範囲に含む表示 (例: TLP:AMBER) を選んでください。", id, p.label),
 			fmt.Sprintf("Recipient %q is outside %s. Leave it out, or choose a label that covers it (e.g. TLP:AMBER).", id, p.label))
+	case c.sought && reason == "OUTSIDE_PARENT":
+		p.refuse(c.field, "RECIPIENT_OUTSIDE_PARENT",
+			fmt.Sprintf("宛先 %q には、引用元を渡せません。宛先から外すか、引用元の情報連絡元に転送の許可を求めてください。", id),
+			fmt.Sprintf("What this derives from may not go to %q. Leave it out, or ask the source of that report for permission to pass it on.", id))
 	case c.sought:
 		p.refuse(c.field, "RECIPIENT_OUTSIDE_SECRECY",
 			fmt.Sprintf("宛先 %q は同じ守秘義務を負っていません。宛先から外してください。", id),
@@ -604,15 +638,21 @@ func roleWord(roles []pb.Role) string {
 }
 
 func regimeWord(reason string) string {
-	if reason == "OUTSIDE_SECRECY" {
+	switch reason {
+	case "OUTSIDE_SECRECY":
 		return "・守秘義務"
+	case "OUTSIDE_PARENT":
+		return "・引用元"
 	}
 	return ""
 }
 
 func regimeWordEnglish(reason string) string {
-	if reason == "OUTSIDE_SECRECY" {
+	switch reason {
+	case "OUTSIDE_SECRECY":
 		return " or the duty of secrecy"
+	case "OUTSIDE_PARENT":
+		return " or what it derives from"
 	}
 	return ""
 }
@@ -625,6 +665,8 @@ func omissionText(reason string, label tlp.Label) (ja, en string) {
 			fmt.Sprintf("It is outside %s. To give it a copy, address it or change the label.", label)
 	case "OUTSIDE_SECRECY":
 		return "同じ守秘義務を負っていません。", "It is not under the same duty of secrecy."
+	case "OUTSIDE_PARENT":
+		return "引用元を渡せない相手です。", "What this derives from may not go to it."
 	case "NO_DISTRIBUTION":
 		return "配布禁止のため、名指しした宛先だけに渡します。渡すには --to で指定してください。",
 			"The report must not be distributed: only those named get it. Name it with --to."

@@ -34,7 +34,7 @@ type port struct {
 	dir     *directory
 	source  string
 	outline *pb.Outline
-	parents []*pb.Handling
+	parents []parent
 	at      world // of dir
 }
 
@@ -125,7 +125,7 @@ func throwPort(d dice) port {
 	}
 	if d.chance(4) {
 		o.DerivedFrom = []string{newID()}
-		p.parents = []*pb.Handling{{Tlp: pb.TlpLabel(1 + d(int(o.Tlp))), CommunityId: "port", SecrecyRegime: noSecrecy, Restrictions: &pb.Restrictions{NoExport: true}}}
+		p.parents = []parent{{Handling: &pb.Handling{Tlp: pb.TlpLabel(1 + d(int(o.Tlp))), CommunityId: "port", SecrecyRegime: noSecrecy, Restrictions: &pb.Restrictions{NoExport: true}}}}
 	}
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -32,7 +33,12 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := h.locks.lock(ctx, "request/"+from.id.member+"/"+req.GetRequestId(), "report/"+s.outline.GetReportId(), "case/"+s.outline.GetCaseId())
+	keys := []string{"request/" + from.id.member + "/" + req.GetRequestId(), "case/" + s.outline.GetCaseId(), "report/" + s.outline.GetReportId()}
+	if id := s.outline.GetRelabels(); id != "" { // nobody passes it on meanwhile
+		keys = append(keys, "report/"+id)
+		slices.Sort(keys[2:])
+	}
+	unlock, err := h.locks.lock(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +94,7 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 // accept decides who gets which copy and is the record to be: everything that
 // SubmitReport promises and that delivery will carry out.
 func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request string, w world) (*pb.ReportAccepted, error) {
-	parents, quoted, err := h.parents(ctx, s.outline, from)
+	parents, err := h.parents(ctx, s.outline, from)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +103,7 @@ func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request s
 	if bad = append(bad, more...); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	if bad := w.namedInWords(decided, from.id.member, quoted); len(bad) > 0 {
+	if bad := w.namedInWords(decided, from.id.member, sourcesOf(parents)); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	var out composed
@@ -129,42 +135,48 @@ func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request s
 	}, nil
 }
 
-// parents is the handling of the reports that one derives from, and of those
-// from which the report derives whose label it changes: a label is not made
-// looser in two steps. quoted is the members that reported them. One that the
-// source may not see is refused as one that never was.
-func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*pb.Handling, quoted []string, err error) {
-	take := func(l *lane, id string, a *pb.ReportAccepted) error {
+// parents are the reports that one derives from, and those from which the
+// report derives whose label it changes: a label is not made looser in two
+// steps. One that the source may not see is refused as one that never was.
+func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []parent, err error) {
+	take := func(l *lane, id string, a *pb.ReportAccepted, held *grant) error {
 		e, _ := l.index.report(id)
 		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
-		all, quoted = append(all, handling), append(quoted, a.GetSource())
+		p := parent{Handling: handling}
+		if a.GetSource() != from.id.member {
+			p.quoted = &quoted{outline: a.GetOutline(), source: a.GetSource(), holds: func(m string) bool { return l.index.holds(e, m) }}
+			if held != nil {
+				p.quoted.held = held.copy
+			}
+		}
+		all = append(all, p)
 		return err
 	}
 	for i, id := range o.GetDerivedFrom() {
-		l, a, _, err := h.visible(ctx, o.GetLane(), id, from)
+		l, a, grants, err := h.visible(ctx, o.GetLane(), id, from)
 		if r, ok := rpc.RefusalOf(err); ok && r.Code == codes.NotFound {
-			return nil, nil, refusal([]rpc.Violation{violation(fmt.Sprintf("derived_from[%d]", i), "DERIVED_FROM_UNKNOWN",
+			return nil, refusal([]rpc.Violation{violation(fmt.Sprintf("derived_from[%d]", i), "DERIVED_FROM_UNKNOWN",
 				fmt.Sprintf("引用元 %.8s という報告は見つかりません。ID を確かめてください: minato inbox", id),
 				fmt.Sprintf("There is no report %.8s to derive from. Check the id: minato inbox", id))})
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if err := take(l, id, a); err != nil {
-			return nil, nil, err
+		if err := take(l, id, a, first(grants)); err != nil {
+			return nil, err
 		}
 	}
 	l, err := h.lane(o.GetLane())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	e, ok := l.index.report(o.GetRelabels())
 	if !ok || e.source != from.id.member {
-		return all, quoted, nil // relabelled refuses it
+		return all, nil // relabelled refuses it
 	}
 	a, err := h.read(ctx, l, e.position)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, id := range a.GetOutline().GetDerivedFrom() {
 		// Whether it may still be seen does not matter: what was quoted stays quoted.
@@ -172,15 +184,29 @@ func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*
 		if !ok {
 			continue
 		}
-		parent, err := h.read(ctx, l, e.position)
+		quoted, err := h.read(ctx, l, e.position)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if err := take(l, id, parent); err != nil {
-			return nil, nil, err
+		grants, err := h.grantsTo(ctx, l, e, quoted, from.id.member)
+		if err != nil {
+			return nil, err
+		}
+		if err := take(l, id, quoted, first(grants)); err != nil {
+			return nil, err
 		}
 	}
-	return all, quoted, nil
+	return all, nil
+}
+
+// sourcesOf is who reported the parents that are others'.
+func sourcesOf(parents []parent) (all []string) {
+	for _, p := range parents {
+		if p.quoted != nil {
+			all = append(all, p.quoted.source)
+		}
+	}
+	return all
 }
 
 // relabelled is who holds the report whose label this one changes. Only the
@@ -461,7 +487,7 @@ func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.Pl
 	if err != nil {
 		return nil, err
 	}
-	parents, quoted, err := h.parents(ctx, o, from)
+	parents, err := h.parents(ctx, o, from)
 	if err != nil {
 		return nil, err
 	}
@@ -471,7 +497,7 @@ func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.Pl
 	if bad = append(bad, more...); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
-	if bad := w.namedInWords(decided, from.id.member, quoted); len(bad) > 0 {
+	if bad := w.namedInWords(decided, from.id.member, sourcesOf(parents)); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	if r != nil {
