@@ -421,7 +421,7 @@ func TestACopySaysWhatItLacksAndWhatIsCoarser(t *testing.T) {
 	p := project(t, r, pb.Flow_FLOW_PEER)
 	require.Equal(t, []string{
 		"attachments", "attachments.name", "attack_technical.vulnerabilities", "derived_from", "impact", "information_source",
-		"legal_basis", "others_response", "parallel_notices", "personal_data", "place", "publication", "reason", "recipients", "recovery",
+		"legal_basis", "others_response", "parallel_notices", "personal_data", "place", "publication", "reason", "recipients", "recovery", "relabels",
 		"reporter", "response", "response_timeline", "route_choice", "spread.text", "summary", "title",
 	}, p.Withheld)
 	require.Equal(t, []string{
@@ -568,7 +568,6 @@ func TestRemainsSaysWhetherACopyHelpsAnybody(t *testing.T) {
 		{AttackTimeline: []*pb.TimelineEntry{{Text: "侵入"}}},
 		{AffectedSystems: []*pb.AffectedSystem{{Kind: pb.SystemKind_SYSTEM_KIND_TOS}}},
 		{Stage: pb.Stage_STAGE_WITHDRAWAL},
-		{Relabels: "00"},
 		{Attachments: []*pb.Part{{Class: pb.DisclosureClass_DISCLOSURE_CLASS_TECHNIQUE, Sanitised: true}}},
 	}
 	for _, r := range helps {

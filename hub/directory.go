@@ -210,16 +210,13 @@ func (d *directory) setMember(set *pb.MemberSet) {
 	m.SecrecyRegimes, m.Clients = set.GetSecrecyRegimes(), set.GetClients()
 }
 
-// postpone keeps a change until it takes effect. One of the same member and
-// time is replaced.
+// postpone keeps a change until it takes effect. Of two for one time, the one
+// decided last counts.
 func (d *directory) postpone(p pending) {
-	later := slices.DeleteFunc(slices.Clone(d.pending), func(q pending) bool {
-		return q.set.GetMember() == p.set.GetMember() && q.effective.Equal(p.effective)
-	})
-	at, _ := slices.BinarySearchFunc(later, p.effective, func(q pending, t time.Time) int {
+	at, _ := slices.BinarySearchFunc(d.pending, p.effective, func(q pending, t time.Time) int {
 		return cmp.Or(q.effective.Compare(t), -1) // after those of the same time
 	})
-	d.pending = slices.Insert(later, at, p)
+	d.pending = slices.Insert(slices.Clone(d.pending), at, p)
 }
 
 // setKey puts a key in the place of the former one of the same person and node.

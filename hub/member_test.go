@@ -81,9 +81,11 @@ func TestTheDirectoryGoesForwardWithTime(t *testing.T) {
 			changes = append(changes, c)
 			d.at(day(rapid.IntRange(0, 40).Draw(t, "asked"))) // leaves no trace
 			revision++
+			former, waiting := d, slices.Clone(d.pending)
 			var err error
 			d, err = d.apply(revision, c)
 			require.NoError(t, err)
+			require.Equal(t, waiting, former.pending, "a directory once made never changes")
 		}
 		early := now + rapid.IntRange(0, 10).Draw(t, "early")
 		late := early + rapid.IntRange(0, 10).Draw(t, "late")
@@ -161,6 +163,17 @@ func TestMembersAreSetAndRefusedByTheAdministrator(t *testing.T) {
 			require.Equal(t, codes.InvalidArgument, r.Code, name)
 		}
 		require.True(t, h.directory().members["a"].GetNda(), "nothing of a refused change is kept")
+	})
+	t.Run("in a community that the policy has on that day", func(t *testing.T) {
+		begin := time.Now().AddDate(0, 0, 10).Truncate(time.Second)
+		_, err := h.SetPolicy(context.Background(), &pb.SetPolicyRequest{Policy: signedPolicy(t, h,
+			fmt.Sprintf("version = \"c\"\n[[community]]\nid = \"berths\"\nstart = %s\n", begin.Format(time.RFC3339)))})
+		require.NoError(t, err)
+		set := good()
+		set.Communities = []string{"berths"}
+		requireReason(t, h.setMember(set, time.Time{}), "COMMUNITY_UNKNOWN")
+		requireReason(t, h.setMember(set, begin.Add(-time.Second)), "COMMUNITY_UNKNOWN")
+		require.NoError(t, h.setMember(set, begin))
 	})
 	t.Run("only a member that is there", func(t *testing.T) {
 		set := good()

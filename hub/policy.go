@@ -134,9 +134,9 @@ func inForce[E any](all []E, holds func(*E) bool) []E {
 // The policy must be one that at has given.
 func (p *policy) fire(o *pb.Outline, source *pb.Member) []route {
 	var fired []route
-	for _, r := range p.routes {
-		if p.uses(&r) && r.fires(o, source) {
-			fired = append(fired, r)
+	for i := range p.routes { // a row is large, and most do not fire
+		if r := &p.routes[i]; p.uses(r) && r.fires(o, source) {
+			fired = append(fired, *r)
 		}
 	}
 	return fired

@@ -273,8 +273,9 @@ func checkSealed(s *pb.SealedReport, kind pb.Lane, max check.Limits) []rpc.Viola
 		bad = append(bad, violation("variants", "VARIANTS_INVALID",
 			fmt.Sprintf("封をした内容は1から%d種類までです。", maxVariants), fmt.Sprintf("A sealed report has 1 to %d forms.", maxVariants)))
 	}
-	for i, p := range sealedParts(s.GetVariants()) {
-		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), p, max)...)
+	for i, p := range sealedParts(s.GetVariants()) { // of whatever class: that is inside
+		described := &pb.Part{Digest: p.GetDigest(), Size: p.GetSize(), Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
+		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), described, max)...)
 	}
 	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
 		bad = append(bad, violation("variants", "VARIANTS_INVALID",

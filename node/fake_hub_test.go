@@ -482,6 +482,11 @@ func (h *fakeHub) takeSealed(req *pb.SubmitReportRequest, lane pb.Lane) (*pb.Sub
 	for _, v := range s.GetVariants() {
 		parts = append(parts, ciphertexts(v)...)
 	}
+	for _, p := range parts {
+		if bad := check.Part("part", p, limits); len(bad) > 0 {
+			h.wrong = append(h.wrong, fmt.Sprintf("a sealed part that the hub refuses: %v", bad))
+		}
+	}
 	want, got := map[string]bool{}, map[string]bool{}
 	for _, c := range h.planOf(s.GetOutline()).GetCopies() {
 		for _, person := range append(c.GetPersons(), map[bool][]string{true: {""}}[len(c.GetPersons()) == 0]...) {

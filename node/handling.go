@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"minato.example/anonymizer"
 	"minato.example/internal/check"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
@@ -108,7 +109,7 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 		Tlp:     stricter(check.Label(outline.GetTlp()), check.Label(h.GetTlp())).String(),
 		Persons: c.GetPersons(), AcceptTime: d.GetAcceptTime(), Restrictions: restrict(outline.GetRestrictions(), h.GetRestrictions()),
 		SecrecyRegime: secrecy(outline.GetSecrecyRegime(), h.GetSecrecyRegime()),
-		Named:         c.GetNamed(), Withheld: c.GetWithheld(), Tasks: c.GetTasks(), ForwardedBy: c.GetForwardedBy(),
+		Named:         c.GetNamed(), Tasks: c.GetTasks(), ForwardedBy: c.GetForwardedBy(),
 		DerivedFrom: outline.GetDerivedFrom(), Parts: parts, Sealed: report == nil,
 	}
 	if c.GetNamed() {
@@ -124,6 +125,11 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 		return item
 	}
 	item.Kind, item.Title, item.Text = report.GetKind(), titleOf(report), textOf(report)
+	// What every copy of this kind lacks; what this report has had is for its
+	// source alone.
+	if c.GetFlow() != pb.Flow_FLOW_UNSPECIFIED {
+		item.Withheld, _ = anonymizer.Lacks(report, c.GetFlow())
+	}
 	return item
 }
 

@@ -290,6 +290,11 @@ func (n *Node) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.GetSt
 		return nil, err
 	}
 	resp.StaleDesks = staleDesks(profile, time.Now())
+	book, err := n.openKeybook(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp.Warnings = book.unconfirmed()
 	rejected, err := n.store.rejections(ctx)
 	if err != nil {
 		return nil, err

@@ -273,14 +273,10 @@ func TestTheLabelThatTheSourceHasGivenSinceIsShown(t *testing.T) {
 	require.Equal(t, pb.ReceiptState_RECEIPT_STATE_REJECTED, relabel(261).GetState())
 	require.Equal(t, "TLP:GREEN", label())
 
-	// A report that relabels and comes as a copy says it as well.
+	// It may come with a copy of the report that asks for it.
 	next := incoming(t, liveLane, "ラベル変更")
 	next.CaseId, next.Sequence, next.Stage, next.Relabels, next.Tlp = r.GetCaseId(), 2, pb.Stage_STAGE_FOLLOW_UP, id, strict
-	other := incoming(t, liveLane, "別の事案")
-	other.Relabels, other.Tlp = id, strict
-	n.receives(t, h, other)
-	require.Equal(t, "TLP:GREEN", label(), "another case changes nothing")
-	n.receives(t, h, next)
+	n.receives(t, h, next, func(d *pb.Delivery) { d.Relabelling = &pb.Relabelling{ReportId: id, Tlp: strict} })
 	require.Equal(t, "TLP:AMBER+STRICT", label())
 }
 
@@ -409,4 +405,57 @@ func TestAnInstructionIsSignedByTheNode(t *testing.T) {
 	require.NoError(t, err)
 	_, err = seal.VerifyInstruction(env, n.id.signing.Public().(ed25519.PublicKey))
 	require.NoError(t, err)
+}
+
+// The hub cannot read what is sealed, so its word alone makes no label wider;
+// stricter it may always be.
+func TestOnlyTheSourceWidensWhatCameSealed(t *testing.T) {
+	for name, test := range map[string]struct {
+		alter func(h *fakeHub, d *pb.Delivery)
+		want  string
+	}{
+		"by a report that its source has signed": {func(*fakeHub, *pb.Delivery) {}, "TLP:GREEN"},
+		"by the hub alone": {func(_ *fakeHub, d *pb.Delivery) {
+			d.Envelope, d.Copy, d.Source, d.SourceKey = nil, nil, "", nil
+		}, "TLP:AMBER+STRICT"},
+		"by a copy that the hub has built": {func(h *fakeHub, d *pb.Delivery) {
+			d.Envelope = seal.Sign(h.key, seal.LiveCopyType, d.GetEnvelope().GetPayload())
+		}, "TLP:AMBER+STRICT"},
+		"by a report that says nothing of it": {func(h *fakeHub, d *pb.Delivery) {
+			r := new(pb.Report)
+			_ = proto.Unmarshal(d.GetEnvelope().GetPayload(), r)
+			r.Relabels = ""
+			payload, _ := proto.Marshal(r)
+			d.Envelope = seal.Sign(h.source, seal.LiveReportType, payload)
+		}, "TLP:AMBER+STRICT"},
+		"by a report with another label": {func(_ *fakeHub, d *pb.Delivery) { d.Relabelling.Tlp = pb.TlpLabel_TLP_LABEL_CLEAR }, "TLP:AMBER+STRICT"},
+		"stricter, by the hub alone": {func(_ *fakeHub, d *pb.Delivery) {
+			d.Envelope, d.Copy, d.Source, d.SourceKey, d.Relabelling.Tlp = nil, nil, "", nil, red
+		}, "TLP:RED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newFakeHub(t, GRPC)
+			n := h.run(t, h.join(t))
+			r := sound(t, "封", strict)
+			id := h.post(t, r, n.keys.current().Public(), aLetter{})
+			require.Equal(t, pb.ReceiptState_RECEIPT_STATE_STORED, h.answer(t, id).GetState())
+			next := incoming(t, liveLane, "ラベル変更")
+			next.CaseId, next.Sequence, next.Stage, next.Relabels, next.Tlp, next.CommunityId = r.GetCaseId(), 2, pb.Stage_STAGE_FOLLOW_UP, id, pb.TlpLabel_TLP_LABEL_GREEN, "testport"
+			h.deliver(t, next, func(d *pb.Delivery) {
+				d.Relabelling = &pb.Relabelling{ReportId: id, Tlp: pb.TlpLabel_TLP_LABEL_GREEN}
+				test.alter(h, d)
+				if d.Envelope == nil {
+					d.ReportId = id
+				}
+			})
+			eventually(t, func() (done bool) {
+				h.see(func() { done = h.lanes[liveLane].confirmed == 2 })
+				return done
+			}, "confirmed")
+			item, err := n.store.item(t.Context(), liveLane, id)
+			require.NoError(t, err)
+			require.Equal(t, test.want, item.GetTlp())
+		})
+	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -176,8 +177,9 @@ func entryIn(m *pb.Member, k *pb.SignedKey, signer ed25519.PublicKey) (*pb.KeyEn
 // watchKeys looks at the keys of a directory that has just come. The own ones
 // must be those that were published here. Those of others are noted when they
 // are first seen; a node's new key is taken over when the same signing key
-// vouches for it, since keys are renewed by themselves, and everything else
-// that changes has to be confirmed by a person.
+// vouches for it, since keys are renewed by themselves. Everything else has to
+// be confirmed by a person: another key, and a key by a further node of a
+// member that is known already, since a hub could make one up.
 func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 	known, err := n.store.pins(ctx)
 	if err != nil {
@@ -191,7 +193,7 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		for owner, k := range keysOf(m) {
 			had, pinned := known[owner]
 			now := pin{fingerprint: k.key.Fingerprint(), signer: k.signer}
-			if !pinned || now != had && owner.person == "" && now.signer == had.signer {
+			if !pinned && !knownOwner(known, owner) || pinned && now != had && owner.person == "" && now.signer == had.signer {
 				fresh[owner] = now
 			}
 		}
@@ -201,6 +203,17 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		return err
 	}
 	return errors.Join(n.store.setPins(ctx, fresh), n.store.setKeyAlarms(ctx, alarms))
+}
+
+// knownOwner reports whether a key of the same member or person is known, by
+// whichever node.
+func knownOwner(pins map[keyOwner]pin, o keyOwner) bool {
+	for p := range pins {
+		if p.member == o.member && p.person == o.person {
+			return true
+		}
+	}
+	return false
 }
 
 // listedKey is a key of the directory that verifies.
@@ -307,63 +320,129 @@ type holderKey struct {
 	key    *seal.PublicKey
 }
 
-// holdersOf are the keys of those who may open a copy: for TLP:RED of its
-// persons, else of the nodes of the member. A person without a key, and a key
-// that has changed since it was first seen, are violations.
-func (n *Node) holdersOf(ctx context.Context, c *pb.Copy, now time.Time) (holders []holderKey, bad []rpc.Violation, err error) {
+// keybook is what this node knows of the keys of all: the directory, and the
+// keys as they were first seen.
+type keybook struct {
+	members []*pb.Member
+	pins    map[keyOwner]pin
+	own     string // nobody compares the keys of the own member by telephone
+}
+
+func (n *Node) openKeybook(ctx context.Context) (*keybook, error) {
 	members, _, err := n.store.directory(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	pins, err := n.store.pins(ctx)
-	if err != nil {
-		return nil, nil, err
+	return &keybook{members: members, pins: pins, own: n.id.member}, err
+}
+
+// standing is what this node knows of a key.
+type standing int
+
+const (
+	trusted standing = iota // as it was first seen, or confirmed since
+	further                 // by another node of a member or person that is known
+	changed                 // in the place of another key
+)
+
+func (b *keybook) standingOf(o keyOwner, k listedKey) standing {
+	p, pinned := b.pins[o]
+	switch {
+	case o.member == b.own, pinned && p.fingerprint == k.key.Fingerprint():
+		return trusted
+	case pinned:
+		return changed
+	case knownOwner(b.pins, o):
+		return further
 	}
+	return trusted // seen for the first time
+}
+
+// holdersOf are the keys of those who may open a copy: for TLP:RED of its
+// persons, else of the nodes of the member. Nobody to seal to, and a key that is
+// not the one that was seen before, are violations. A further node of a member
+// is left out until somebody has confirmed its key: the member reads the report
+// at the node that is known.
+func (b *keybook) holdersOf(c *pb.Copy, now time.Time) (holders []holderKey, bad []rpc.Violation) {
 	persons := c.GetPersons()
 	if len(persons) == 0 {
 		persons = []string{""}
 	}
-	listed := keysOf(memberOf(members, c.GetMember()))
+	listed := keysOf(memberOf(b.members, c.GetMember()))
 	for _, person := range persons {
-		who, found := c.GetMember(), false
+		who := c.GetMember()
 		if person != "" {
 			who += "/" + person
 		}
+		var good []holderKey
+		var others, replaced []listedKey
 		for owner, k := range listed {
 			if owner.person != person || !now.Before(k.entry.GetExpireTime().AsTime()) {
 				continue
 			}
-			found = true
-			if p, ok := pins[owner]; ok && p.fingerprint != k.key.Fingerprint() && c.GetMember() != n.id.member {
-				bad = append(bad, rpc.Violation{Field: "recipients", Reason: "KEY_CHANGED",
-					Japanese: fmt.Sprintf("%s の鍵が前回と変わりました。新しい指紋: %s。相手に電話で指紋を確かめ、一致したら minato members --confirm-key %s を実行して送り直してください。",
-						who, k.key.Fingerprint(), who),
-					English: fmt.Sprintf("The key of %s is not the one seen before. Its fingerprint now: %s. Compare it by telephone; when it agrees, type: minato members --confirm-key %s and send again.",
-						who, k.key.Fingerprint(), who)})
-				continue
+			switch b.standingOf(owner, k) {
+			case changed:
+				replaced = append(replaced, k)
+			case further:
+				others = append(others, k)
+			default:
+				h := seal.Holder{Member: owner.member, Person: owner.person}
+				if person == "" {
+					h.Node = owner.node
+				}
+				good = append(good, holderKey{holder: h, key: k.key})
 			}
-			h := seal.Holder{Member: owner.member, Person: owner.person}
-			if person == "" {
-				h.Node = owner.node
-			}
-			holders = append(holders, holderKey{holder: h, key: k.key})
 		}
-		switch {
-		case found:
-		case person == "":
-			bad = append(bad, rpc.Violation{Field: "recipients", Reason: "RECIPIENT_HAS_NO_KEY",
-				Japanese: fmt.Sprintf("%s のノードの鍵がまだありません。相手のノードが一度ハブに接続すると登録されます。急ぐときは電話で連絡してください。", who),
-				English:  fmt.Sprintf("The node of %s has published no key yet. It does so when it is online next. If it is urgent, telephone.", who)})
-		default:
-			bad = append(bad, rpc.Violation{Field: "recipients", Reason: "RECIPIENT_HAS_NO_KEY",
-				Japanese: fmt.Sprintf("%s の鍵がまだありません。相手に鍵の登録 (minato node person) を頼んでください。急ぐときは電話で連絡してください。", who),
-				English:  fmt.Sprintf("%s has published no key yet. Ask them to set one (minato node person). If it is urgent, telephone.", who)})
+		if person != "" || len(good) == 0 {
+			replaced = append(replaced, others...)
+		}
+		for _, k := range replaced {
+			bad = append(bad, keyChanged(who, k))
+		}
+		if len(good)+len(replaced) == 0 {
+			bad = append(bad, hasNoKey(who, person != ""))
+		}
+		holders = append(holders, good...)
+	}
+	slices.SortFunc(holders, func(x, y holderKey) int {
+		return cmp.Or(cmp.Compare(x.holder.Person, y.holder.Person), cmp.Compare(x.holder.Node, y.holder.Node), cmp.Compare(x.key.ID(), y.key.ID()))
+	})
+	return holders, bad
+}
+
+func keyChanged(who string, k listedKey) rpc.Violation {
+	return rpc.Violation{Field: "recipients", Reason: "KEY_CHANGED",
+		Japanese: fmt.Sprintf("%s の鍵が前回と変わりました。新しい指紋: %s。相手に電話で指紋を確かめ、一致したら minato members --confirm-key %s を実行して送り直してください。",
+			who, k.key.Fingerprint(), who),
+		English: fmt.Sprintf("The key of %s is not the one seen before. Its fingerprint now: %s. Compare it by telephone; when it agrees, type: minato members --confirm-key %s and send again.",
+			who, k.key.Fingerprint(), who)}
+}
+
+func hasNoKey(who string, person bool) rpc.Violation {
+	if person {
+		return rpc.Violation{Field: "recipients", Reason: "RECIPIENT_HAS_NO_KEY",
+			Japanese: fmt.Sprintf("%s の鍵がまだありません。相手に鍵の登録 (minato node person) を頼んでください。急ぐときは電話で連絡してください。", who),
+			English:  fmt.Sprintf("%s has published no key yet. Ask them to set one (minato node person). If it is urgent, telephone.", who)}
+	}
+	return rpc.Violation{Field: "recipients", Reason: "RECIPIENT_HAS_NO_KEY",
+		Japanese: fmt.Sprintf("%s のノードの鍵がまだありません。相手のノードが一度ハブに接続すると登録されます。急ぐときは電話で連絡してください。", who),
+		English:  fmt.Sprintf("The node of %s has published no key yet. It does so when it is online next. If it is urgent, telephone.", who)}
+}
+
+// unconfirmed are the keys of further nodes to which nothing is sealed yet, as
+// the status shows them.
+func (b *keybook) unconfirmed() (texts []string) {
+	for _, m := range b.members {
+		for owner, k := range keysOf(m) {
+			if owner.person == "" && b.standingOf(owner, k) == further {
+				texts = append(texts, fmt.Sprintf("%s のノード %d の鍵は未確認のため、封をした報告をまだ届けません。電話で指紋 %s を確かめ、minato members --confirm-key %s を実行してください。 / The key of node %d of %s has not been confirmed; nothing is sealed to it. Compare the fingerprint %s by telephone and type: minato members --confirm-key %s",
+					m.GetId(), owner.node, k.key.Fingerprint(), m.GetId(), owner.node, m.GetId(), k.key.Fingerprint(), m.GetId()))
+			}
 		}
 	}
-	slices.SortFunc(holders, func(a, b holderKey) int {
-		return bytes.Compare(fmt.Appendf(nil, "%s %s %04d", a.holder.Member, a.holder.Person, a.holder.Node), fmt.Appendf(nil, "%s %s %04d", b.holder.Member, b.holder.Person, b.holder.Node))
-	})
-	return holders, bad, nil
+	slices.Sort(texts)
+	return texts
 }
 
 // ConfirmKey takes the keys of a member, or of one of its persons, as they are

@@ -246,6 +246,77 @@ func TestTheKeyOfASiblingIsNoAlarm(t *testing.T) {
 	require.Len(t, alarms, 2, "a node that is out has no keys")
 }
 
+// A hub could make up a further node of a member, with a signing key of its
+// own. Nothing is sealed to it before somebody has telephoned.
+func TestAFurtherNodeOfAKnownMemberIsConfirmedFirst(t *testing.T) {
+	h := newFakeHub(t, GRPC)
+	first := h.published(t, "")
+	sato := h.published(t, "sato")
+	n := h.writer(t)
+	require.NoError(t, n.fetchDirectory(t.Context()))
+	_, second, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	add := func(person string) *seal.PrivateKey {
+		key, err := seal.GenerateKey(seal.DHKEMP256)
+		require.NoError(t, err)
+		now := time.Now()
+		e := &pb.KeyEntry{Member: "terminal-b", Person: person, Node: 2, Suite: key.Suite(), PublicKey: key.Public().Bytes(),
+			CreateTime: timestamppb.New(now), ExpireTime: timestamppb.New(now.Add(keyLife))}
+		env, err := seal.SignKey(second, e)
+		require.NoError(t, err)
+		h.see(func() { h.second = second; h.list(e, env) })
+		return key
+	}
+	other := add("")
+	add("sato")
+	require.NoError(t, n.fetchDirectory(t.Context()))
+	ids := func() (all []string, bad []rpc.Violation) {
+		book, err := n.openKeybook(t.Context())
+		require.NoError(t, err)
+		holders, bad := book.holdersOf(toB(pb.Flow_FLOW_AUTHORITY), time.Now())
+		for _, holder := range holders {
+			all = append(all, holder.key.ID())
+		}
+		return all, bad
+	}
+	got, bad := ids()
+	require.Empty(t, bad, "the member reads it at the node that is known")
+	require.Equal(t, []string{first.Public().ID()}, got)
+	status, err := n.GetStatus(t.Context(), &pb.GetStatusRequest{})
+	require.NoError(t, err)
+	require.Len(t, status.GetWarnings(), 1)
+	require.Contains(t, status.GetWarnings()[0], other.Public().Fingerprint())
+	require.Contains(t, status.GetWarnings()[0], "--confirm-key terminal-b")
+
+	book, err := n.openKeybook(t.Context())
+	require.NoError(t, err)
+	_, bad = book.holdersOf(toB(pb.Flow_FLOW_AUTHORITY, "sato"), time.Now())
+	require.Len(t, bad, 1, "another key of a person is never sealed to unseen")
+	require.Equal(t, "KEY_CHANGED", bad[0].Reason)
+	require.NotContains(t, bad[0].English, sato.Public().Fingerprint())
+
+	_, err = n.ConfirmKey(t.Context(), &pb.ConfirmKeyRequest{Member: "terminal-b"})
+	require.NoError(t, err)
+	got, bad = ids()
+	require.Empty(t, bad)
+	require.ElementsMatch(t, []string{first.Public().ID(), other.Public().ID()}, got)
+	status, err = n.GetStatus(t.Context(), &pb.GetStatusRequest{})
+	require.NoError(t, err)
+	require.Empty(t, status.GetWarnings())
+
+	// The node that was known is gone: the other one is another key.
+	fresh := h.writer(t)
+	h.see(func() { h.keys["terminal-b"] = h.keys["terminal-b"][:1] })
+	require.NoError(t, fresh.fetchDirectory(t.Context()))
+	add("")
+	h.see(func() { h.keys["terminal-b"] = h.keys["terminal-b"][1:] })
+	require.NoError(t, fresh.fetchDirectory(t.Context()))
+	n = fresh
+	got, bad = ids()
+	require.Empty(t, got)
+	require.Equal(t, "KEY_CHANGED", bad[0].Reason)
+}
+
 func TestOnlyKeysThatTheirOwnersHaveSignedAreShown(t *testing.T) {
 	h := newFakeHub(t, GRPC)
 	good := h.published(t, "sato")

@@ -229,6 +229,10 @@ func (n *Node) relabelled(ctx context.Context, lane pb.Lane, d *pb.Delivery, by 
 		return reject("malformed change of a label")
 	}
 	signed := by.GetRelabels() == id && by.GetTlp() == d.GetRelabelling().GetTlp()
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.CopyType(lane), seal.SealedCopyType(lane): // the hub's word again
+		signed = false
+	}
 	known, err := n.store.relabel(ctx, lane, d, signed)
 	if err != nil {
 		return fmt.Errorf("store delivery: %w", err)

@@ -84,14 +84,15 @@ func formFor(forms []*form, c *pb.Copy) int {
 
 // holdersOfAll are the holders of each copy, all violations at once.
 func (n *Node) holdersOfAll(ctx context.Context, copies []*pb.Copy) ([][]holderKey, error) {
+	book, err := n.openKeybook(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([][]holderKey, len(copies))
 	var bad []rpc.Violation
 	now := time.Now()
 	for i, c := range copies {
-		holders, wrong, err := n.holdersOf(ctx, c, now)
-		if err != nil {
-			return nil, err
-		}
+		holders, wrong := book.holdersOf(c, now)
 		all[i], bad = holders, append(bad, wrong...)
 	}
 	return all, refuseAll(codes.FailedPrecondition, bad)
@@ -218,7 +219,9 @@ func (n *Node) sealPart(ctx context.Context, key []byte, v seal.Variant, purpose
 	if err != nil {
 		return nil, err
 	}
-	return n.store.addPart(ctx, nil, bytes.NewReader(ciphertext), int64(len(ciphertext)))
+	// Every part has a class; that of a ciphertext says nothing of its content.
+	class := &pb.Part{Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
+	return n.store.addPart(ctx, class, bytes.NewReader(ciphertext), int64(len(ciphertext)))
 }
 
 // readPart reads a whole part into memory.

@@ -134,8 +134,8 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		if err := useParts(tx, inbox+"_parts", row, digests); err != nil {
 			return err
 		}
-		if err := s.relabelOlder(tx, inbox, a); err != nil || a.report == nil {
-			return err
+		if a.report == nil {
+			return nil
 		}
 		return s.index(tx, inbox, row, words, found)
 	})
@@ -174,24 +174,6 @@ func union(to *[]string, more []string) bool {
 	return len(*to) > before
 }
 
-// relabelOlder gives the report whose label this one changes that label. Only
-// a later report of the same case may.
-func (s *store) relabelOlder(tx *sql.Tx, inbox string, a arrival) error {
-	o := a.outline
-	if a.report != nil {
-		o = a.report.Outline()
-	}
-	if o.GetRelabels() == "" {
-		return nil
-	}
-	row, item, err := s.inboxRow(tx, inbox, o.GetRelabels())
-	if err != nil || item == nil || item.GetCase() != o.GetCaseId() || item.GetSource() != "" && a.delivery.GetSource() != "" && item.GetSource() != a.delivery.GetSource() {
-		return err
-	}
-	_, err = tx.Exec(inLane(inbox, `UPDATE {inbox} SET relabelled = ? WHERE row = ?`), o.GetTlp(), row)
-	return err
-}
-
 // relabel notes the label that the source has given a report since. A report
 // that is not here changes nothing but the mark; so does a wider label for one
 // that came sealed, unless the source has signed it.
@@ -225,7 +207,8 @@ func (s *store) relabel(ctx context.Context, lane pb.Lane, d *pb.Delivery, signe
 		if !now.Valid() {
 			now = came
 		}
-		if label := tlp.Label(d.GetRelabelling().GetTlp()); came.NeedsSeal() && !signed && tlp.Strictest(label, now) != label {
+		bySource := signed && item.GetSource() != "" && item.GetSource() == d.GetSource()
+		if label := tlp.Label(d.GetRelabelling().GetTlp()); came.NeedsSeal() && !bySource && tlp.Strictest(label, now) != label {
 			return nil
 		}
 		known = true

@@ -284,7 +284,7 @@ func TestAHubIsAdministeredWhileItDoesNotRun(t *testing.T) {
 	require.Regexp(t, `^minato1\.[^\s]+\n$`, out, "the token and nothing else")
 	code, out, errs = typedIn(nil, "", "hub", "members", "--dir", dir)
 	require.Equal(t, exitDone, code, errs)
-	require.Equal(t, "tcb 重要インフラ事業者等 招待済み 0 0 nagoya  東ターミナル\n", out)
+	require.Equal(t, "tcb 重要インフラ事業者等 招待済み 0 0 nagoya -  東ターミナル\n", out)
 	code, _, errs = typedIn(nil, "", "hub", "revoke", "tcb", "--dir", dir)
 	require.Equal(t, exitDone, code, errs)
 	code, _, errs = typedIn(nil, "", "hub", "revoke", "nobody", "--dir", dir)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pb "minato.example/proto/minato/v1"
@@ -63,6 +64,7 @@ var fieldNames = map[string]Text{
 	"attack_technical.stix_bundle":     {"STIXバンドル", "STIX bundle"},
 	"attack_technical.vulnerabilities": {"脆弱性", "vulnerabilities"},
 	"reporter.contacts":                {"窓口", "contacts"},
+	"spread.text":                      {"拡大の説明", "spread in words"},
 	"attachments.name":                 {"添付のファイル名", "file names of attachments"},
 }
 
@@ -84,8 +86,10 @@ func fieldName(path string) Text {
 }
 
 // fieldList are fields on one line in the order of the report, each name once.
+// What belongs to the message and not to what happened, such as the reason or
+// the addressees, is left out: it would only make the list longer.
 func (a *app) fieldList(paths []string) string {
-	paths = slices.Clone(paths)
+	paths = slices.DeleteFunc(slices.Clone(paths), ofTheMessage)
 	slices.SortStableFunc(paths, func(x, y string) int { return cmp.Compare(fieldOrder(x), fieldOrder(y)) })
 	var names []string
 	seen := map[string]bool{}
@@ -105,4 +109,21 @@ func fieldOrder(path string) int {
 		return f.Index()
 	}
 	return math.MaxInt
+}
+
+// ofTheMessage says whether a field tells how a report travels.
+func ofTheMessage(path string) bool {
+	in := (&pb.Report{}).ProtoReflect().Descriptor()
+	var f protoreflect.FieldDescriptor
+	for name := range strings.SplitSeq(index.ReplaceAllString(path, ""), ".") {
+		if in == nil {
+			return false
+		}
+		if f = in.Fields().ByName(protoreflect.Name(name)); f == nil {
+			return false
+		}
+		in = f.Message()
+	}
+	class, _ := proto.GetExtension(f.Options(), pb.E_Disclosure).(pb.DisclosureClass)
+	return class == pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE
 }

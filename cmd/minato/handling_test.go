@@ -243,7 +243,7 @@ func bound() *pb.InboxItem {
 	in := arrived()
 	in.Title, in.Source, in.SourceName, in.Named = "件名", "", "", false
 	in.Restrictions = &pb.Restrictions{NoCopy: true, NoExport: true, NoDistribution: true, ChathamHouse: true, Text: "会議室のみ",
-		ExpireTime: timestamppb.New(time.Date(2027, 1, 31, 8, 0, 0, 0, time.UTC))}
+		ExpireTime: timestamppb.New(time.Date(2127, 1, 31, 8, 0, 0, 0, time.UTC))}
 	in.SecrecyRegime = pb.SecrecyRegime_SECRECY_REGIME_COUNCIL_MEMBER
 	in.Withheld = []string{"summary", "impact", "reporter"}
 	in.Tasks = attack().GetCopies()[1].GetTasks()
@@ -270,7 +270,7 @@ func TestWhatBindsTheReaderIsShownWhereverTheReportIs(t *testing.T) {
 				require.Contains(t, out, w.text.in(l), args)
 			}
 			require.Contains(t, out, "会議室のみ", args)
-			require.Contains(t, out, "2027-01-31", args)
+			require.Contains(t, out, "2127-01-31", args)
 			require.Contains(t, out, word(in.GetSecrecyRegime()).in(l), args)
 			require.Contains(t, out, "TLP:AMBER+STRICT", "the label in force")
 		}
@@ -280,6 +280,9 @@ func TestWhatBindsTheReaderIsShownWhereverTheReportIs(t *testing.T) {
 	in.Title, in.Withheld = "", []string{"title", "summary"}
 	_, out, _ := n.minato("inbox")
 	require.Contains(t, out, "] (件名はこの写しに含まれません)\n")
+	in.Restrictions.ExpireTime = timestamppb.New(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
+	_, out, _ = n.minato("inbox")
+	require.Contains(t, out, "] (期限を過ぎたため表示しません)\n")
 
 	code, out, _ := n.minato("inbox", "--json")
 	require.Equal(t, exitDone, code)

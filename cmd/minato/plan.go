@@ -278,7 +278,11 @@ func (a *app) printSteps(p *pb.Plan, report string) error {
 		return err
 	}
 	for _, t := range tasks {
-		if err := a.printStep(t.step, word(t.step.GetAct())); err != nil {
+		whose := word(t.step.GetAct())
+		if t.step.GetAct() == pb.Act_ACT_AUTO {
+			whose = Text{"要連絡", "to be told"} // nobody here whom the hub could tell
+		}
+		if err := a.printStep(t.step, whose); err != nil {
 			return err
 		}
 		next := a.nextOf(t.step, p, report)

@@ -173,6 +173,9 @@ func TestEveryFieldOfAReportHasAName(t *testing.T) {
 	}
 	require.Equal(t, "攻撃対象システムの一部", fieldName("affected_systems[3].product").JA)
 	require.Equal(t, Text{"x.y", "x.y"}, fieldName("x.y"))
+	a := onTerminal(80)
+	require.Equal(t, "件名, 概要, 添付のファイル名, x", a.fieldList([]string{"x", "attachments.name", "summary", "title", "reason", "consents.cabinet_share", "summary"}),
+		"in the order of the report, without how it travels")
 }
 
 func TestAReportIsForwardedThroughTheSameGate(t *testing.T) {

@@ -469,8 +469,9 @@ func (a *app) complete(ctx context.Context, f *reportFlags, r *pb.Report, n pb.N
 		if err != nil {
 			return err
 		}
+		kind := ownKind(members, status.GetMember())
 		members = slices.DeleteFunc(members, func(m *pb.Member) bool { return m.GetId() == status.GetMember() })
-		if err := a.fillIn(ctx, f, r, members); err != nil {
+		if err := a.fillIn(ctx, f, r, members, kind); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,26 @@ import (
 	"minato.example/tlp"
 )
 
+// ownKind is the kind that a member usually reports, as the node would fill it:
+// offices warn, operators have incidents.
+func ownKind(members []*pb.Member, own string) pb.Kind {
+	for _, m := range members {
+		if m.GetId() != own {
+			continue
+		}
+		switch m.GetRole() {
+		case pb.Role_ROLE_OPERATOR, pb.Role_ROLE_PORT_COMPANY, pb.Role_ROLE_USERS:
+			return pb.Kind_KIND_INCIDENT
+		}
+		return pb.Kind_KIND_NOTICE
+	}
+	return pb.Kind_KIND_INCIDENT
+}
+
 // fillIn asks a person for what a report lacks, with the other members as
-// possible recipients. It runs on a terminal only.
-func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members []*pb.Member) error {
+// possible recipients. It runs on a terminal only. kind is the one to offer
+// first.
+func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members []*pb.Member, kind pb.Kind) error {
 	label := tlp.Label(r.GetTlp())
 	if !label.Valid() {
 		if err := a.askForm(ctx, huh.NewGroup(a.askLabel(&label))); err != nil {
@@ -42,6 +59,15 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members 
 				return nil
 			}))
 	}
+	askedKind := r.GetKind() == pb.Kind_KIND_UNSPECIFIED
+	if askedKind {
+		fields = append(fields, huh.NewSelect[pb.Kind]().
+			Title(a.t("何の報告ですか", "What is it?")).
+			Options(
+				huh.NewOption(a.t("自組織の事案  件名と概要は、官署などにだけ届きます", "An incident of ours: title and summary go to authorities only"), pb.Kind_KIND_INCIDENT),
+				huh.NewOption(a.t("注意喚起・情報提供  件名と概要は、宛先の全員に届きます", "A notice: title and summary go to all recipients"), pb.Kind_KIND_NOTICE),
+			).Value(&kind))
+	}
 	if r.GetTitle() == "" {
 		fields = append(fields, huh.NewInput().
 			Title(a.t("件名 (ラベルで守る内容は書かない)", "Title (nothing that the label protects)")).
@@ -51,6 +77,12 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members 
 		fields = append(fields, huh.NewText().
 			Title(a.t("何が起きましたか (断片でかまいません)", "What happened? (a fragment will do)")).
 			Value(&r.Summary).CharLimit(4000).Validate(a.filled(textLimit)))
+	}
+	technical := ""
+	if r.GetAttackTechnical() == nil {
+		fields = append(fields, huh.NewText().
+			Title(a.t("攻撃技術情報 (同業にも届きます。自組織の名は書かない。なければ空)", "Attack technique (peers get it; without your names; may be empty)")).
+			Value(&technical).CharLimit(4000))
 	}
 	if len(fields) > 0 {
 		if err := a.askForm(ctx, huh.NewGroup(fields...)); err != nil {
@@ -65,6 +97,12 @@ func (a *app) fillIn(ctx context.Context, f *reportFlags, r *pb.Report, members 
 		r.Recipients = recipients
 	}
 	r.Title = strings.TrimSpace(r.Title)
+	if askedKind {
+		r.Kind = kind
+	}
+	if technical = strings.TrimSpace(technical); technical != "" {
+		r.AttackTechnical = &pb.AttackTechnical{Text: technical}
+	}
 	f.filledBy = true
 	return nil
 }

@@ -331,3 +331,13 @@ func TestOnlyWhatIsStoredCountsAsQueued(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, errs, "ハブに接続できません。")
 }
+
+func TestTheFormOffersTheKindThatAMemberUsuallyReports(t *testing.T) {
+	members := []*pb.Member{{Id: "tcb", Role: pb.Role_ROLE_OPERATOR}, {Id: "mlit", Role: pb.Role_ROLE_MINISTRY}, {Id: "isac", Role: pb.Role_ROLE_ISAC}}
+	for own, want := range map[string]pb.Kind{
+		"tcb": pb.Kind_KIND_INCIDENT, "mlit": pb.Kind_KIND_NOTICE, "isac": pb.Kind_KIND_NOTICE,
+		"nobody": pb.Kind_KIND_INCIDENT, // not known yet: the careful one
+	} {
+		require.Equal(t, want, ownKind(members, own), own)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,10 @@ func (a *app) showCommand() *cobra.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if c.Flags().Changed("parts") && c.Flags().Changed("key") && len(partsOf(answer.GetReport())) > 0 {
+				return usage(Text{"--key で開いた報告の添付は、ここでは取り出せません", "the parts of a report that --key opens cannot be taken out here"},
+					Text{"添付が要る時は、ノードが鍵を預かる人に送ってもらってください (minato forward)", "when they are needed, have it sent to a person whose key the node keeps (minato forward)"})
 			}
 			if c.Flags().Changed("parts") {
 				if err := a.saveParts(c.Context(), n, answer.GetReport(), parts); err != nil {
@@ -221,6 +226,9 @@ func (a *app) sourceOf(in *pb.InboxItem, nobody string) string {
 
 // titleOf is the title, or why there is none.
 func (a *app) titleOf(in *pb.InboxItem, title string) string {
+	if end := in.GetRestrictions().GetExpireTime(); title == "" && end != nil && !time.Now().Before(end.AsTime()) {
+		return a.t("(期限を過ぎたため表示しません)", "(expired, shown no more)")
+	}
 	if title == "" && slices.Contains(in.GetWithheld(), "title") {
 		return a.t("(件名はこの写しに含まれません)", "(this copy has no title)")
 	}

@@ -113,6 +113,10 @@ func TestNoByteOfAReportReachesWhoIsOutsideItsAudience(t *testing.T) {
 		}
 	}
 	h.settle()
+	// A history in which everything is refused would prove nothing.
+	for label := pb.TlpLabel_TLP_LABEL_CLEAR; label <= pb.TlpLabel_TLP_LABEL_RED; label++ {
+		require.True(t, slices.ContainsFunc(h.reports, func(a *told) bool { return a.report.GetTlp() == label && len(a.holders) > 0 }), "%s was sent", label)
+	}
 	h.search()
 	require.NoError(t, h.Stop())
 	h.search()

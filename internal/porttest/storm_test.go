@@ -195,7 +195,7 @@ func (s *storm) report(self, i int, r *rand.Rand) *pb.Report {
 	id := fmt.Sprintf("%s%02x%04x%020x", idMark, self, i, r.Uint64())
 	report := &pb.Report{
 		ReportId: id, CaseId: id, Title: textMark + "-title-" + id, Summary: textMark + "-text-" + id,
-		Tlp: pb.TlpLabel(1 + r.IntN(5)), Lane: pb.Lane_LANE_LIVE,
+		Tlp: pb.TlpLabel(1 + r.IntN(5)), Lane: pb.Lane_LANE_LIVE, Kind: pb.Kind_KIND_NOTICE,
 	}
 	if r.IntN(8) == 0 {
 		report.Lane = pb.Lane_LANE_EXERCISE
@@ -292,9 +292,12 @@ func (s *storm) journal(t *testing.T, lane pb.Lane) (all []*pb.ReportAccepted) {
 	last, err := j.Position(t.Context(), stream)
 	require.NoError(t, err)
 	require.NoError(t, j.ReadTo(t.Context(), stream, 0, last, func(r journal.Record) error {
-		a := new(pb.ReportAccepted)
-		all = append(all, a)
-		return proto.Unmarshal(r.Data, a)
+		record := new(pb.ReportRecord)
+		if err := proto.Unmarshal(r.Data, record); err != nil {
+			return err
+		}
+		all = append(all, record.GetAccepted())
+		return nil
 	}))
 	return all
 }
