@@ -35,7 +35,7 @@ type mutant struct {
 type tests struct{ pkg, run string }
 
 // patience bounds the tests of one mutant: a fault may also make them hang.
-const patience = 120 * time.Second
+const patience = 300 * time.Second
 
 func main() {
 	only := flag.String("only", "", "seed only the faults whose rule or file has this in it")
@@ -65,6 +65,7 @@ func run(ctx context.Context, only string, jobs int) error {
 	if err := sound(ctx, root, chosen); err != nil {
 		return err
 	}
+	s := seeder{root: root, dir: dir}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	killed, wrong := 0, []string{}
@@ -73,7 +74,7 @@ func run(ctx context.Context, only string, jobs int) error {
 		wg.Go(func() {
 			for i := range next {
 				m, began := chosen[i], time.Now()
-				err := m.dies(ctx, root, filepath.Join(dir, fmt.Sprint(i)))
+				err := s.seed(ctx, m, filepath.Join(dir, fmt.Sprint(i)))
 				mu.Lock()
 				word := "killed  "
 				if err == nil {
@@ -108,7 +109,7 @@ func sound(ctx context.Context, root string, chosen []mutant) error {
 		}
 	}
 	for pkg, runs := range patterns {
-		out, err := goTest(ctx, root, tests{pkg, strings.Join(runs, "|")}, "")
+		out, err := goTest(ctx, root, tests{pkg, strings.Join(runs, "|")})
 		if err != nil {
 			return fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, out)
 		}
@@ -116,25 +117,35 @@ func sound(ctx context.Context, root string, chosen []mutant) error {
 	return nil
 }
 
-// dies seeds the fault and says why nothing came of it.
-func (m mutant) dies(ctx context.Context, root, dir string) error {
-	faulty, err := m.seeded(root)
+// policy is the one file that the tests read anew at every start: its faults
+// need no build.
+const policy = "hub/policy.toml"
+
+// seeder seeds faults, several at a time.
+type seeder struct {
+	root, dir string
+	built     sync.Once // the tests of the policy, without a fault
+	binary    string
+	failed    error
+}
+
+// seed seeds one fault, with a folder to work in, and says why nothing came of
+// it.
+func (s *seeder) seed(ctx context.Context, m mutant, dir string) error {
+	faulty, err := m.seeded(s.root)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	overlay := filepath.Join(dir, "overlay.json")
 	file := filepath.Join(dir, filepath.Base(m.file))
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(root, m.file): file}})
-	if err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, faulty, 0o600)); err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(file, faulty, 0o600), os.WriteFile(overlay, list, 0o600)); err != nil {
-		return err
+	var out []byte
+	if m.file == policy {
+		out, err = s.withPolicy(ctx, m.tests, file)
+	} else {
+		out, err = s.withFile(ctx, m, dir, file)
 	}
-	out, err := goTest(ctx, root, m.tests, overlay)
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
 		return fmt.Errorf("no test of %s is named %s", m.tests.pkg, m.tests.run)
@@ -142,10 +153,44 @@ func (m mutant) dies(ctx context.Context, root, dir string) error {
 		return errors.New("all tests pass")
 	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
 		return fmt.Errorf("it does not compile:\n%s", out)
-	case !bytes.Contains(out, []byte("--- FAIL")) && !bytes.Contains(out, []byte("panic:")):
+	case m.file == policy && bytes.Contains(out, []byte("panic:")):
+		return fmt.Errorf("it is no policy any more:\n%s", out)
+	case !bytes.Contains(out, []byte("--- FAIL")):
 		return fmt.Errorf("the tests could not be run:\n%s", out)
 	}
 	return nil
+}
+
+// withFile runs the tests with the faulty file in place of the true one.
+func (s *seeder) withFile(ctx context.Context, m mutant, dir, file string) ([]byte, error) {
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(s.root, m.file): file}})
+	if err != nil {
+		return nil, err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		return nil, err
+	}
+	return goTest(ctx, s.root, m.tests, "-count=1", "-overlay="+overlay)
+}
+
+// withPolicy runs the tests with a faulty policy.
+func (s *seeder) withPolicy(ctx context.Context, t tests, file string) ([]byte, error) {
+	s.built.Do(func() {
+		s.binary = filepath.Join(s.dir, "policy.test")
+		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-o", s.binary, t.pkg)
+		cmd.Dir = s.root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.failed = fmt.Errorf("build the tests of %s: %w\n%s", t.pkg, err, out)
+		}
+	})
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.timeout="+patience.String(), "-test.run="+t.run)
+	cmd.Dir = filepath.Join(s.root, t.pkg)
+	cmd.Env = append(os.Environ(), "MINATO_FAULTY_POLICY="+file)
+	return cmd.CombinedOutput()
 }
 
 // seeded is the file with the fault.
@@ -160,11 +205,10 @@ func (m mutant) seeded(root string) ([]byte, error) {
 	return bytes.Replace(data, []byte(m.old), []byte(m.new), 1), nil
 }
 
-func goTest(ctx context.Context, root string, t tests, overlay string) ([]byte, error) {
-	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-timeout=" + patience.String(), "-run=" + t.run}
-	if overlay != "" {
-		args = append(args, "-overlay="+overlay)
-	}
+// goTest runs tests of one package. Without -count=1 an answer of an earlier
+// run over the same code will do.
+func goTest(ctx context.Context, root string, t tests, more ...string) ([]byte, error) {
+	args := append([]string{"test", "-failfast", "-vet=off", "-timeout=" + patience.String(), "-run=" + t.run}, more...)
 	cmd := exec.CommandContext(ctx, "go", append(args, t.pkg)...)
 	cmd.Dir = root
 	return cmd.CombinedOutput()
