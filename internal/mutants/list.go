@@ -126,7 +126,7 @@ var mutants = []mutant{
 	{"what a member may not see is as what never was", "hub/gate.go", "	if !ok || (e.source != from.id.member && !l.index.holds(e, from.id.member)) {\n", "	if ok && e.source != from.id.member && !l.index.holds(e, from.id.member) {\n		return nil, nil, nil, notEnrolled()\n	}\n	if !ok {\n", neverWas},
 	{"what has expired is not found", "hub/gate.go", "len(grants) == 0 || grants[0].expired(time.Now())", "len(grants) == 0", neverWas},
 	{"what has expired is not delivered", "hub/session.go", "	if g.expired(time.Now()) {\n", "	if false {\n", expiry},
-	{"only the source sees how far copies have come", "hub/read.go", "	if grants != nil {\n		return nil, notFound()\n	}\n", "", neverWas},
+	{"only the source sees how far copies have come", "hub/read.go", "	if grants != nil {\n		return nil, notFound()\n", "	if grants != nil && len(grants) == 0 {\n		return nil, notFound()\n", neverWas},
 	{"a recipient asks about itself only", "hub/instruct.go", "		if req.GetMember() != from.id.member {\n", "		if req.GetMember() == \"\" {\n", neverWas},
 	{"an id is one report for ever, drill or not", "hub/submit.go", "if other != s.lane && (request || report) {", "if false && (request || report) {", lanes},
 	{"a lane is signed", "internal/check/check.go", "o.GetLane() != pb.Lane_LANE_UNSPECIFIED && o.GetLane() != lane", "false", checks},
@@ -137,13 +137,13 @@ var mutants = []mutant{
 	{"a wrap is for a person who is named", "hub/compose.go", "(wrap.GetPerson() != \"\" && !slices.Contains(c.GetPersons(), wrap.GetPerson()))", "false", seals},
 	{"a wrap is for a key that its owner published", "hub/compose.go", "!hasKey(w.dir.members[wrap.GetMember()], wrap)", "false", seals},
 	{"under TLP:RED no wrap is for a node", "hub/compose.go", "(wrap.GetPerson() != \"\") != (len(c.GetPersons()) > 0) ||", "false ||", seals},
-	{"every person who is named has a wrap", "hub/compose.go", "return w.GetMember() == c.GetMember() && w.GetPerson() == person })", "return w.GetMember() != \"\" })", seals},
-	{"no form is for nobody", "hub/compose.go", "return c.GetFlow() == v.GetFlow() && c.GetNamed() == v.GetNamed() }) {\n			return planChanged()", "return c.GetFlow() != 0 }) {\n			return planChanged()", seals},
-	{"a nameless sealed copy names no other recipient", "hub/compose.go", "o.Recipients, o.DerivedFrom,", "_, o.DerivedFrom,", sealed},
+	{"every person who is named has a wrap", "hub/compose.go", "return w.GetMember() == c.GetMember() && w.GetPerson() == person })", "return w.GetMember() == c.GetMember() && (w.GetPerson() == person || person != \"\") })", seals},
+	{"no form is for nobody", "hub/compose.go", "return c.GetFlow() == v.GetFlow() && c.GetNamed() == v.GetNamed() }) {\n			return planChanged()", "return c.GetFlow() != 0 || v == nil }) {\n			return planChanged()", seals},
+	{"a nameless sealed copy names no other recipient", "hub/compose.go", "o.Recipients, o.DerivedFrom, o.LegalBasis, o.Facts, o.Relabels = nil, nil, nil, nil, \"\"", "o.DerivedFrom, o.LegalBasis, o.Facts, o.Relabels = nil, nil, nil, \"\"", sealed},
 	{"a sealed copy holds the wraps of its member", "hub/compose.go", "if w.GetMember() == c.GetMember() && w.GetVariant() == uint32(i) {", "if w.GetVariant() < 8 {", sealed},
 
 	// The policy's rules.
-	{"a row fires when all of when is said", "hub/policy.go", "return !slices.ContainsFunc(r.when, missing) &&", "return", goldens},
+	{"a row fires when all of when is said", "hub/policy.go", "return !slices.ContainsFunc(r.when, missing) &&", "return (true || missing(0)) &&", goldens},
 	{"a row does not fire when one of unless is said", "hub/policy.go", "!slices.ContainsFunc(r.unless, o.Says) &&", "true &&", goldens},
 	{"a row fires when one of any is said", "hub/policy.go", "(len(r.anyOf) == 0 || slices.ContainsFunc(r.anyOf, o.Says))", "len(r.anyOf) >= 0", goldens},
 	{"a row is for the roles in from", "hub/policy.go", "if len(r.from) > 0 && !slices.Contains(r.from, source.GetRole()) {", "if false {", goldens},
@@ -201,5 +201,5 @@ var mutants = []mutant{
 	{"objects of the victim stay", "internal/stix/project.go", "(s.scope == victim && !f.Victim)", "false", bundleTests},
 	{"vulnerabilities go where they may", "internal/stix/project.go", "(s.scope == vulnerable && !f.Vulnerabilities)", "false", fields},
 	{"the names of files stay", "internal/stix/project.go", "(e.kind == \"file\" && p.name == \"name\" && !f.FileNames)", "false", tests{"./internal/stix", "^TestTheNameOfASample"}},
-	{"a property that nobody listed stays", "internal/stix/project.go", "if !listed || ", "if false && listed || ", fields},
+	{"a property that nobody listed stays", "internal/stix/project.go", "if !listed || ", "if false && listed || ", tests{"./internal/stix", "."}},
 }
