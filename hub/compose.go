@@ -290,3 +290,35 @@ func (w world) namesOf(id string) []string {
 	m := w.dir.members[id]
 	return slices.DeleteFunc(anonymizer.Names(m.GetProfile(), m), func(n string) bool { return strings.TrimSpace(n) == "" })
 }
+
+// namedInWords refuses what the restrictions say in words where that names the
+// source to somebody whose copy does not, or a member whose report this one
+// quotes to others than authorities: those words go to every recipient beside
+// the copy, and no projection holds them back. An issuer is no victim.
+func (w world) namedInWords(p *pb.Plan, source string, quoted []string) []rpc.Violation {
+	text := p.GetHandling().GetRestrictions().GetText()
+	if text == "" {
+		return nil
+	}
+	own, others := w.namesOf(source), []string(nil)
+	for _, id := range quoted {
+		if m := w.dir.members[id]; id != source && !w.policy.issuers[m.GetRole()] {
+			others = append(others, w.namesOf(id)...)
+		}
+	}
+	for _, c := range p.GetCopies() {
+		var names []string
+		if !c.GetNamed() {
+			names = append(names, own...)
+		}
+		if w.flowTo(w.dir.members[c.GetMember()]) != pb.Flow_FLOW_AUTHORITY {
+			names = append(names, others...)
+		}
+		if _, found := anonymizer.FindText(text, names); found {
+			return []rpc.Violation{violation("restrictions.text", "NAME_REMAINS",
+				fmt.Sprintf("取扱いの文言に組織や人の名前があり、それを示してはならない %s にも届きます。自組織の文言なら書き直し、引用元の文言なら引用元に書き直しを依頼してください。", c.GetName()),
+				fmt.Sprintf("The words of the restrictions name an organisation or a person, and would reach %s, who must not learn that. Reword your own; where they come from a quoted report, ask its source to reword them.", c.GetMember()))}
+		}
+	}
+	return nil
+}

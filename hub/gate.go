@@ -206,6 +206,22 @@ func (h *Hub) inForce(ctx context.Context, l *lane, e entry, a *pb.ReportAccepte
 	return now, nil
 }
 
+// givenBy is to whom a member has passed a report on.
+func (h *Hub) givenBy(ctx context.Context, l *lane, e entry, member string) (to []string, err error) {
+	for _, position := range e.extensions {
+		_, x, err := h.recordAt(ctx, l, position)
+		if err != nil {
+			return nil, err
+		}
+		if x.GetBy() == member {
+			for _, c := range x.GetPlan().GetCopies() {
+				to = append(to, c.GetMember())
+			}
+		}
+	}
+	return to, nil
+}
+
 // read reads one accepted report from the journal.
 func (h *Hub) read(ctx context.Context, l *lane, position uint64) (*pb.ReportAccepted, error) {
 	a, _, err := h.recordAt(ctx, l, position)

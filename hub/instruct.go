@@ -31,6 +31,10 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	if err != nil {
 		return nil, err
 	}
+	// Whoever may not see it does not wait for those who may: that would tell.
+	if _, _, _, err := h.visible(ctx, in.GetLane(), in.GetReportId(), from); err != nil {
+		return nil, err
+	}
 	unlock, err := h.locks.lock(ctx, "report/"+in.GetReportId())
 	if err != nil {
 		return nil, err
@@ -54,6 +58,11 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 		keep, err = h.forward(ctx, l, a, held, forward, from, x, req.GetPreview())
 	} else {
 		x.Cause = pb.ExtensionCause_EXTENSION_CAUSE_DECIDED
+		if l.index.decided(in.GetReportId(), from.id.member) >= maxDecisions {
+			return nil, rpc.Refuse(codes.ResourceExhausted, "DECISIONS_TOO_MANY", "instruction",
+				"この報告の仕事についての記録が多すぎます。続きは電話などで連絡してください。",
+				"Too much has been recorded about the steps of this report. Use another channel.")
+		}
 		x.Plan, err = decideStep(a, held, in.GetDecide(), h.world())
 	}
 	if err != nil || req.GetPreview() {
@@ -74,6 +83,10 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	h.log.InfoContext(ctx, "instruction carried out", "report", in.GetReportId(), "member", from.id.member, "copies", len(x.GetPlan().GetCopies()), "err", err)
 	return h.extended(ctx, l, x, err)
 }
+
+// maxDecisions bounds what one member records about the steps of one report:
+// the journal keeps it all.
+const maxDecisions = 200
 
 // first is the copy that a member got first; nil for the source.
 func first(grants []*grant) *grant {
@@ -144,8 +157,14 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 	if held != nil {
 		own = held.copy
 	}
-	decided, bad := onward(a.GetOutline(), handling, w.dir.members[a.GetSource()], w.dir.members[from.id.member], own, f.GetRecipients(),
-		func(m string) bool { return l.index.holds(e, m) }, w)
+	had, err := h.had(ctx, l, e, a, held, f.GetRecipients(), from.id.member)
+	if err != nil {
+		return nil, err
+	}
+	decided, bad := onward(a.GetOutline(), handling, w.dir.members[a.GetSource()], w.dir.members[from.id.member], own, f.GetRecipients(), had, w)
+	if len(bad) == 0 {
+		bad = w.namedInWords(decided, a.GetSource(), l.index.sourcesOf(a.GetOutline().GetDerivedFrom()))
+	}
 	if len(bad) > 0 {
 		return nil, refusal(bad)
 	}
@@ -158,12 +177,12 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		if err := proto.Unmarshal(a.GetEnvelope().GetPayload(), sealed); err != nil {
 			return nil, fmt.Errorf("read sealed report: %w", err)
 		}
-		if len(sealed.GetVariants())+len(f.GetVariants()) > maxVariants {
-			return nil, planChanged()
+		if err := h.checkLate(sealed, f); err != nil {
+			return nil, err
 		}
 		sealed.Variants, sealed.Wraps = append(sealed.GetVariants(), f.GetVariants()...), f.GetWraps()
 		late := &pb.SealedReport{Outline: sealed.GetOutline(), Suite: sealed.GetSuite(), Wraps: f.GetWraps(), Variants: sealed.GetVariants()}
-		if err := checkLateSeal(late, decided, w); err != nil {
+		if err := checkLateSeal(late, len(f.GetVariants()), decided, w); err != nil {
 			return nil, err
 		}
 		x.Parts = sealedParts(f.GetVariants())
@@ -190,7 +209,7 @@ func (h *Hub) forward(ctx context.Context, l *lane, a *pb.ReportAccepted, held *
 		if held != nil && c.GetFlow() == own.GetFlow() {
 			c.PayloadDigest, c.Parts, c.Withheld, c.Generalised = own.GetPayloadDigest(), own.GetParts(), own.GetWithheld(), own.GetGeneralised()
 			if p := projectionOf(held); p != nil {
-				x.Projections = append(x.Projections, p)
+				x.Projections = []*pb.Projection{p} // once, however many get it
 			}
 		}
 	}
@@ -217,14 +236,56 @@ func projectionOf(g *grant) *pb.Projection {
 	return nil
 }
 
+// had tells who has a copy already, as far as the one who asks may know: the
+// source knows of all, a holder of those to whom it gave one itself. Persons of
+// one member come to have theirs one by one.
+func (h *Hub) had(ctx context.Context, l *lane, e entry, a *pb.ReportAccepted, held *grant, asked []*pb.Recipient, member string) (func(*pb.Recipient) bool, error) {
+	if held != nil {
+		given, err := h.givenBy(ctx, l, e, member)
+		return func(r *pb.Recipient) bool { return slices.Contains(given, r.GetMember()) }, err
+	}
+	var copies []*pb.Copy
+	if slices.ContainsFunc(asked, func(r *pb.Recipient) bool { return r.GetPerson() != "" }) {
+		var err error
+		if copies, err = h.copiesOf(ctx, l, a); err != nil {
+			return nil, err
+		}
+	}
+	return func(r *pb.Recipient) bool {
+		if r.GetPerson() == "" {
+			return l.index.holds(e, r.GetMember())
+		}
+		return slices.ContainsFunc(copies, func(c *pb.Copy) bool {
+			return c.GetMember() == r.GetMember() && slices.Contains(c.GetPersons(), r.GetPerson())
+		})
+	}, nil
+}
+
+// checkLate finds what is wrong with the forms and wraps that an instruction
+// adds to a sealed report.
+func (h *Hub) checkLate(s *pb.SealedReport, f *pb.Forward) error {
+	if len(s.GetVariants())+len(f.GetVariants()) > maxVariants {
+		return planChanged()
+	}
+	var bad []rpc.Violation
+	if err := seal.CheckSealed(f.GetVariants(), f.GetWraps(), len(s.GetVariants())); err != nil {
+		bad = append(bad, variantsInvalid(err))
+	}
+	bad = append(bad, checkCiphertexts(f.GetVariants(), h.limits)...)
+	if len(bad) > 0 {
+		return refusal(bad)
+	}
+	return nil
+}
+
 // checkLateSeal is checkSeal for further recipients: forms that were there
-// before need no new recipient.
-func checkLateSeal(s *pb.SealedReport, p *pb.Plan, w world) error {
+// before need no new recipient, those that are new, the last ones, do.
+func checkLateSeal(s *pb.SealedReport, fresh int, p *pb.Plan, w world) error {
 	needed := proto.CloneOf(s)
 	needed.Variants = nil
 	index := map[int]uint32{}
 	for i, v := range s.GetVariants() {
-		if slices.ContainsFunc(p.GetCopies(), func(c *pb.Copy) bool { return c.GetFlow() == v.GetFlow() && c.GetNamed() == v.GetNamed() }) {
+		if i >= len(s.GetVariants())-fresh || slices.ContainsFunc(p.GetCopies(), func(c *pb.Copy) bool { return c.GetFlow() == v.GetFlow() && c.GetNamed() == v.GetNamed() }) {
 			index[i] = uint32(len(needed.Variants))
 			needed.Variants = append(needed.Variants, v)
 		}
@@ -348,7 +409,7 @@ func (h *Hub) giveBacklog(ctx context.Context, l *lane, id, member string, w wor
 		return err
 	}
 	p := backlog(a.GetOutline(), handling, a.GetSource(), w.dir.members[member], a.GetAcceptTime().AsTime(), w)
-	if p == nil {
+	if p == nil || len(w.namedInWords(p, a.GetSource(), l.index.sourcesOf(a.GetOutline().GetDerivedFrom()))) > 0 {
 		return nil
 	}
 	r := new(pb.Report)
@@ -414,7 +475,7 @@ func (h *Hub) ExplainReport(ctx context.Context, req *pb.ExplainReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	parents, err := h.parents(ctx, a.GetOutline(), from)
+	parents, _, err := h.parents(ctx, a.GetOutline(), from)
 	if err != nil {
 		return nil, err
 	}

@@ -78,6 +78,13 @@ type entry struct {
 	accepted   int64       // Unix seconds
 	holders    memberSet   // who has a copy
 	extensions []uint64    // positions of the records that added copies
+	decisions  []decision  // of those that say what became of a step
+}
+
+// decision is a record by which a member decided a step.
+type decision struct {
+	position uint64
+	by       string
 }
 
 // memberSet is a set of members as bits, by their number in the index: a
@@ -146,6 +153,14 @@ func (x *index) extend(position uint64, e *pb.PlanExtended) {
 	if !known || slices.Contains(of.extensions, position) {
 		return
 	}
+	if len(e.GetPlan().GetCopies()) == 0 { // no reader of copies looks at it
+		d := decision{position, e.GetBy()}
+		if !slices.Contains(of.decisions, d) {
+			of.decisions = append(slices.Clip(of.decisions), d)
+			x.reports[e.GetReportId()] = of
+		}
+		return
+	}
 	of.extensions = append(slices.Clip(of.extensions), position)
 	of.holders = slices.Clone(of.holders)
 	for _, c := range e.GetPlan().GetCopies() {
@@ -202,6 +217,25 @@ func (x *index) since(after time.Time, labels ...pb.TlpLabel) (ids []string) {
 func (x *index) sourceOf(id string) string {
 	e, _ := x.report(id)
 	return e.source
+}
+
+// decided counts what a member has decided about the steps of a report.
+func (x *index) decided(report, member string) (n int) {
+	e, _ := x.report(report)
+	for _, d := range e.decisions {
+		if d.by == member {
+			n++
+		}
+	}
+	return n
+}
+
+// sourcesOf is who reported each of some reports.
+func (x *index) sourcesOf(ids []string) (all []string) {
+	for _, id := range ids {
+		all = append(all, x.sourceOf(id))
+	}
+	return all
 }
 
 func (x *index) report(id string) (entry, bool) {

@@ -20,20 +20,26 @@ import (
 
 // onward decides who gets a report that a holder passes on. held is the
 // holder's own copy, nil when the holder is the source. handling is that in
-// force now, had tells who has a copy already.
+// force now, had tells who has a copy already as far as the holder may know: the
+// source knows of all, a recipient of those to whom it gave one itself.
 //
 // The source may add whom its label permits. A recipient may pass on
 // TLP:AMBER to its registered clients (FIRST TLP 2.0), TLP:GREEN inside the
 // community, TLP:CLEAR to everybody, and beyond that to whom the source
 // permitted (onward_permissions) or the policy asks it to tell (its tasks).
-func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy, to []*pb.Recipient, had func(string) bool, w world) (*pb.Plan, []rpc.Violation) {
+func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy, to []*pb.Recipient, had func(*pb.Recipient) bool, w world) (*pb.Plan, []rpc.Violation) {
 	label := check.Label(h.GetTlp())
-	bad := forwardable(label, h, held != nil, w.now)
+	bad := forwardable(label, check.Label(o.GetTlp()).NeedsSeal(), h, held != nil, w.now)
 	p := &pb.Plan{DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h}
 	copies := map[string]*pb.Copy{}
 	for i, r := range to {
 		field := fmt.Sprintf("recipients[%d]", i)
-		m, wrong := w.recipient(field, r, source.GetId())
+		// A recipient learns neither whose report it is nor who else has it.
+		asker := ""
+		if held == nil {
+			asker = source.GetId()
+		}
+		m, wrong := w.recipient(field, r, asker)
 		if wrong != nil {
 			bad = append(bad, *wrong)
 			continue
@@ -44,7 +50,7 @@ func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy,
 				"A person (MEMBER/PERSON) is named with TLP:RED, and with TLP:RED only."))
 			continue
 		}
-		if m.GetId() == by.GetId() || (had(m.GetId()) && !label.NeedsPersons()) {
+		if m.GetId() == by.GetId() || had(r) {
 			bad = append(bad, violation(field, "RECIPIENT_HAS_IT",
 				fmt.Sprintf("宛先 %q には既に渡っています。宛先から外してください。", m.GetId()),
 				fmt.Sprintf("Recipient %q has it already. Leave it out.", m.GetId())))
@@ -83,8 +89,9 @@ func onward(o *pb.Outline, h *pb.Handling, source, by *pb.Member, held *pb.Copy,
 	return p, nil
 }
 
-// forwardable says what forbids passing a report on, whoever it is for.
-func forwardable(label tlp.Label, h *pb.Handling, byRecipient bool, now time.Time) (bad []rpc.Violation) {
+// forwardable says what forbids passing a report on, whoever it is for. Of what
+// came sealed, also under a wider label since, only its source has the keys.
+func forwardable(label tlp.Label, sealed bool, h *pb.Handling, byRecipient bool, now time.Time) (bad []rpc.Violation) {
 	r := h.GetRestrictions()
 	if e := r.GetExpireTime(); e != nil && !now.Before(e.AsTime()) {
 		bad = append(bad, violation("restrictions.expire_time", "EXPIRED",
@@ -93,10 +100,10 @@ func forwardable(label tlp.Label, h *pb.Handling, byRecipient bool, now time.Tim
 	if !byRecipient {
 		return bad
 	}
-	if label.NeedsSeal() {
+	if sealed || label.NeedsSeal() {
 		bad = append(bad, violation("tlp", "ONLY_THE_SOURCE_FORWARDS",
-			fmt.Sprintf("%s の報告を渡せるのは情報連絡元だけです。情報連絡元に依頼してください。", label),
-			fmt.Sprintf("Only its source passes on a report under %s. Ask the source.", label)))
+			fmt.Sprintf("封をして届いた報告を渡せるのは情報連絡元だけです (現在の表示: %s)。情報連絡元に依頼してください。", label),
+			fmt.Sprintf("Only its source passes on a report that came sealed (its label now: %s). Ask the source.", label)))
 	}
 	for _, rule := range []struct {
 		set    bool
@@ -211,7 +218,7 @@ func backlog(o *pb.Outline, h *pb.Handling, source string, m *pb.Member, accepte
 	p := planning{o: o, w: w, source: from}
 	f := p.flow(m)
 	if f == pb.Flow_FLOW_STATUS {
-		return nil // nor would it have got a copy then
+		return nil // as everybody: those who use the service hear by a step of its own
 	}
 	return &pb.Plan{
 		DirectoryRevision: w.dir.revision, PolicyVersion: w.policy.version, DecideTime: timestamppb.New(w.now), Handling: h,

@@ -565,7 +565,8 @@ func (c passCase) expected() (v verdict) {
 			v.refuse("FORWARD_FORBIDDEN")
 		}
 	}
-	if row, ok := standingError[c.why]; ok {
+	// A recipient does not learn whose report it is.
+	if row, ok := standingError[c.why]; ok && !(c.why == "self" && who == "recipient") {
 		v.refuse(row["error"])
 		return v
 	}
@@ -587,7 +588,7 @@ func (c passCase) expected() (v verdict) {
 		standing := map[bool]string{true: "person", false: "addressed"}[c.person]
 		allowed = covered(mayRead[c.label][standing]) && c.secrecy != "unsworn"
 	} else {
-		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "permitted-another": "port", "task-role": "task", "has": "port"}[c.why]
+		column := map[string]string{"permitted-role": "permitted", "permitted-member": "permitted", "permitted-another": "port", "task-role": "task", "has": "port", "self": "port"}[c.why]
 		if column == "" {
 			column = c.why
 		}
@@ -640,7 +641,9 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 	if c.person {
 		to.Person = "ciso"
 	}
-	had := func(id string) bool { return id == "by" || c.why == "has" && id == "it" }
+	had := func(r *pb.Recipient) bool { // under TLP:RED it is another person of the member that has it
+		return r.GetPerson() == "" && (r.GetMember() == "by" && c.holder != "source" || c.why == "has" && r.GetMember() == "it")
+	}
 	word := func(m *pb.Member) string {
 		return strings.ToLower(strings.TrimPrefix(m.GetRole().String(), "ROLE_"))
 	}
@@ -662,9 +665,11 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 	case "task-role": // it joined after the task was given
 		held.Tasks = []*pb.Step{{Ground: &pb.Ground{Rule: "T1", Obligation: pb.Obligation_OBLIGATION_MUST}, Act: pb.Act_ACT_TASK, Role: word(it)}}
 		p.routes = append(p.routes, route{id: "T1", act: pb.Act_ACT_TASK, by: by.GetRole(), to: []pb.Role{it.GetRole()}})
-	case "by", "self":
-		to.Member = map[string]string{"by": "by", "self": "source"}[c.why]
-		by.Profile, source.Profile = it.Profile, it.Profile
+	case "by":
+		to.Member, by.Profile = "by", it.Profile
+	case "self":
+		source = it
+		members = []*pb.Member{by, it}
 	case "former":
 		it.State = pb.MemberState_MEMBER_STATE_REVOKED
 	case "invited":
@@ -686,9 +691,9 @@ func (c passCase) decide() (*pb.Plan, []rpc.Violation) {
 	w := worldAt(d, oracleNow)
 	if c.holder == "source" {
 		if c.why == "by" {
-			to.Member = "source"
+			to.Member, source.Profile = "source", it.Profile
 		}
-		return onward(o, h, source, source, nil, []*pb.Recipient{to}, func(id string) bool { return c.why == "has" && id == "it" }, w)
+		return onward(o, h, source, source, nil, []*pb.Recipient{to}, had, w)
 	}
 	return onward(o, h, source, by, held, []*pb.Recipient{to}, had, w)
 }

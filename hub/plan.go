@@ -49,7 +49,8 @@ type candidate struct {
 // sending. It is the one gate: delivery carries plans out and decides nothing,
 // and the preview is this same function. It sees the outline only, so that it
 // decides the same where the hub is blind. parents is the handling of the
-// reports that this one derives from, in the order of derived_from.
+// reports that this one derives from, in the order of derived_from, then of
+// those from which the report derives whose label it changes.
 //
 // Rows of the policy are independent: several may fire for one report. The
 // audience is what the rows and the source name, within the label, the
@@ -109,12 +110,15 @@ func (p *planning) inherit(parents []*pb.Handling) {
 		SecrecyRegime: p.o.GetSecrecyRegime(), OnwardPermissions: p.o.GetOnwardPermissions(),
 	}
 	for i, parent := range parents {
-		field := fmt.Sprintf("derived_from[%d]", i)
+		field, id := "relabels", p.o.GetRelabels() // through the report whose label this one changes
+		if i < len(p.o.GetDerivedFrom()) {
+			field, id = fmt.Sprintf("derived_from[%d]", i), p.o.GetDerivedFrom()[i]
+		}
 		was := check.Label(parent.GetTlp())
 		if tlp.Strictest(p.label, was) != p.label {
 			p.refuse("tlp", "LABEL_LOOSER_THAN_SOURCE",
-				fmt.Sprintf("引用元 %.8s は %s です。%s 以上に厳しい表示にしてください (--tlp)。", p.o.GetDerivedFrom()[i], was, was),
-				fmt.Sprintf("It derives from %.8s, which is %s. Use %s or a stricter label (--tlp).", p.o.GetDerivedFrom()[i], was, was))
+				fmt.Sprintf("引用元 %.8s は %s です。%s 以上に厳しい表示にしてください (--tlp)。", id, was, was),
+				fmt.Sprintf("It derives from %.8s, which is %s. Use %s or a stricter label (--tlp).", id, was, was))
 		}
 		if was == tlp.Green && p.label == tlp.Green && parent.GetCommunityId() != p.o.GetCommunityId() &&
 			!slices.Contains(p.w.policy.above(p.o.GetCommunityId()), parent.GetCommunityId()) && parent.GetCommunityId() != p.w.dir.port {
@@ -257,7 +261,11 @@ func (p *planning) routes() {
 		asked := map[pb.Flow]*pb.Step{} // what they would get differs by flow
 		for _, m := range holders {
 			c := p.byID[m.GetId()]
-			if r.act != pb.Act_ACT_AUTO && (c == nil || !c.sought) {
+			if r.act != pb.Act_ACT_AUTO && c != nil && !c.sought {
+				c.grounds = append(c.grounds, ground) // it gets a copy with everybody else
+				continue
+			}
+			if r.act != pb.Act_ACT_AUTO && c == nil {
 				f := p.flow(m)
 				if r.identity == named {
 					f = pb.Flow_FLOW_AUTHORITY
@@ -342,10 +350,27 @@ func (p *planning) decide() {
 		}
 		for _, r := range p.tasks {
 			if c.member.GetRole() == r.by {
-				out.Tasks = append(out.Tasks, p.task(r))
+				p.giveTask(out, p.task(r))
 			}
 		}
 		p.plan.Copies = append(p.plan.Copies, out)
+	}
+}
+
+// giveTask asks the holder of a copy to pass it on. Where only the source may do
+// so, the source hears who will not be told.
+func (p *planning) giveTask(to *pb.Copy, t *pb.Step) {
+	if len(forwardable(p.label, p.label.NeedsSeal(), p.plan.GetHandling(), true, p.w.now)) == 0 {
+		to.Tasks = append(to.Tasks, t)
+		return
+	}
+	ja, en := omissionText("NOT_PASSED_ON", p.label)
+	for _, id := range t.GetMembers() {
+		if p.byID[id] == nil {
+			p.plan.Omissions = append(p.plan.Omissions, &pb.Omission{
+				Member: id, Name: p.w.dir.members[id].GetName(), Ground: t.GetGround(), Reason: "NOT_PASSED_ON", Japanese: ja, English: en,
+			})
+		}
 	}
 }
 
@@ -405,7 +430,7 @@ func (p *planning) leaveOut(c *candidate, reason string) {
 // reachedOnward reports whether the source permits somebody who gets a copy to
 // pass the report on to m, and nothing else forbids that.
 func (p *planning) reachedOnward(m *pb.Member) bool {
-	if len(forwardable(p.label, p.plan.GetHandling(), true, p.w.now)) > 0 {
+	if len(forwardable(p.label, p.label.NeedsSeal(), p.plan.GetHandling(), true, p.w.now)) > 0 {
 		return false
 	}
 	for _, o := range p.o.GetOnwardPermissions() {
@@ -422,9 +447,13 @@ func (p *planning) reachedOnward(m *pb.Member) bool {
 }
 
 // means reports whether a word of an onward permission, a role or a member's
-// id, means m.
+// id, means m. A word that is a role never means a member that has it for an id:
+// who is called "police" is no police.
 func means(word string, m *pb.Member) bool {
-	return word == m.GetId() || strings.EqualFold(word, roleWord([]pb.Role{m.GetRole()}))
+	if role, ok := pb.Role_value["ROLE_"+strings.ToUpper(word)]; ok {
+		return role != 0 && m.GetRole() == pb.Role(role)
+	}
+	return word == m.GetId()
 }
 
 // underSecrecy reports whether m is under the duty of secrecy of the report.
@@ -599,6 +628,9 @@ func omissionText(reason string, label tlp.Label) (ja, en string) {
 	case "NO_DISTRIBUTION":
 		return "配布禁止のため、名指しした宛先だけに渡します。渡すには --to で指定してください。",
 			"The report must not be distributed: only those named get it. Name it with --to."
+	case "NOT_PASSED_ON":
+		return "この表示と取扱制限では、受け手は渡せません。必要なら、自分で宛先に加えてください。",
+			"Under this label and these restrictions a recipient cannot pass it on. Address it yourself if it is needed."
 	case "NOT_ADDRESSED":
 		return "宛先になく、どの規則にも当たりません。", "It was not addressed, and no rule names it."
 	case "IS_SOURCE":

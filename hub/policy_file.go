@@ -435,7 +435,37 @@ func (r *policyReader) policy(f *policyFile) *policy {
 	}
 	r.overlaps(p)
 	r.tree(p.communities)
+	r.discreet(p)
 	return p
+}
+
+// peers are the roles to which no row and no flow gives a victim's name and
+// damage: only the source's own consent does (guideline, 別紙: 共有).
+var peers = []pb.Role{pb.Role_ROLE_OPERATOR, pb.Role_ROLE_PORT_COMPANY, pb.Role_ROLE_ISAC, pb.Role_ROLE_COUNCIL, pb.Role_ROLE_USERS}
+
+// discreet refuses what would show peers a victim without its consent.
+func (r *policyReader) discreet(p *policy) {
+	for _, role := range peers {
+		switch f := p.flows[role]; {
+		case f == pb.Flow_FLOW_AUTHORITY, f == pb.Flow_FLOW_EXPERT_NDA, f == pb.Flow_FLOW_PUBLIC,
+			f == pb.Flow_FLOW_STATUS && role != pb.Role_ROLE_USERS:
+			r.fault(r.line("flows."+wordFor(role)), "PEERS_SEE_VICTIM",
+				fmt.Sprintf("%s にこの流れを与えると、被害組織の名や被害が同意なしに同業へ渡ります。peer にしてください。", wordFor(role)),
+				fmt.Sprintf("this flow would show %s the name and damage of a victim without its consent. Write peer.", wordFor(role)))
+		}
+	}
+	for i := range p.routes {
+		row := &p.routes[i]
+		// What an issuer warns of is nobody's damage.
+		warning := len(row.from) > 0 && slices.Contains(row.when, pb.Fact_FACT_NOTICE) &&
+			!slices.ContainsFunc(row.from, func(role pb.Role) bool { return !p.issuers[role] })
+		if row.identity == named && (row.act == pb.Act_ACT_AUTO || row.act == pb.Act_ACT_PROMPT) && !warning &&
+			slices.ContainsFunc(row.to, func(role pb.Role) bool { return slices.Contains(peers, role) }) {
+			r.fault(r.line(fmt.Sprintf("route[%d].identity", i)), "PEERS_SEE_VICTIM",
+				fmt.Sprintf("%s は全文を名前入りで同業に渡します。identity を projected にするか、issuers の役割が出す注意喚起 (when に notice) だけに限ってください。", row.id),
+				fmt.Sprintf("%s gives peers the whole report by name. Write identity = \"projected\", or keep it to notices (when) of roles among the issuers (from).", row.id))
+		}
+	}
 }
 
 func (r *policyReader) version(v string) {

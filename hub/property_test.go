@@ -396,14 +396,13 @@ func renamed(t require.TestingT, d dice, p port, before *pb.Plan, bad []rpc.Viol
 func passedOn(t require.TestingT, d dice, p port, before *pb.Plan) {
 	held := oneOf(d, before.GetCopies()...)
 	to := []*pb.Recipient{p.recipient(d, oneOf(d, portIDs...)), p.recipient(d, oneOf(d, portIDs...))}
-	had := func(id string) bool { return copyFor(before, id) != nil }
+	had := func(r *pb.Recipient) bool { return copyFor(before, r.GetMember()) != nil }
 	decisions.Add(1)
 	x, bad := onward(p.outline, before.GetHandling(), p.dir.members[p.source], p.dir.members[held.GetMember()], held, to, had, p.at)
 	require.Equal(t, x == nil, len(bad) > 0)
 	for _, c := range x.GetCopies() {
 		require.Equal(t, pb.MemberState_MEMBER_STATE_ACTIVE, p.dir.members[c.GetMember()].GetState())
-		require.NotEqual(t, p.source, c.GetMember())
-		require.False(t, had(c.GetMember()))
+		require.Nil(t, copyFor(before, c.GetMember()))
 		require.Equal(t, held.GetMember(), c.GetForwardedBy())
 		require.False(t, c.GetNamed() && !held.GetNamed(), "a name that the holder does not know")
 		require.Less(t, p.outline.GetTlp(), pb.TlpLabel_TLP_LABEL_AMBER_STRICT)

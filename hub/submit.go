@@ -88,13 +88,16 @@ func (h *Hub) SubmitReport(ctx context.Context, req *pb.SubmitReportRequest) (*p
 // accept decides who gets which copy and is the record to be: everything that
 // SubmitReport promises and that delivery will carry out.
 func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request string, w world) (*pb.ReportAccepted, error) {
-	parents, err := h.parents(ctx, s.outline, from)
+	parents, quoted, err := h.parents(ctx, s.outline, from)
 	if err != nil {
 		return nil, err
 	}
 	told, bad := h.relabelled(s.lane, s.outline, from)
 	decided, more := plan(s.outline, from.id.member, parents, w)
 	if bad = append(bad, more...); len(bad) > 0 {
+		return nil, refusal(bad)
+	}
+	if bad := w.namedInWords(decided, from.id.member, quoted); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	var out composed
@@ -126,27 +129,58 @@ func (h *Hub) accept(ctx context.Context, s *submission, from *sender, request s
 	}, nil
 }
 
-// parents is the handling of the reports that one derives from. One that the
+// parents is the handling of the reports that one derives from, and of those
+// from which the report derives whose label it changes: a label is not made
+// looser in two steps. quoted is the members that reported them. One that the
 // source may not see is refused as one that never was.
-func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*pb.Handling, err error) {
+func (h *Hub) parents(ctx context.Context, o *pb.Outline, from *sender) (all []*pb.Handling, quoted []string, err error) {
+	take := func(l *lane, id string, a *pb.ReportAccepted) error {
+		e, _ := l.index.report(id)
+		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
+		all, quoted = append(all, handling), append(quoted, a.GetSource())
+		return err
+	}
 	for i, id := range o.GetDerivedFrom() {
 		l, a, _, err := h.visible(ctx, o.GetLane(), id, from)
 		if r, ok := rpc.RefusalOf(err); ok && r.Code == codes.NotFound {
-			return nil, refusal([]rpc.Violation{violation(fmt.Sprintf("derived_from[%d]", i), "DERIVED_FROM_UNKNOWN",
+			return nil, nil, refusal([]rpc.Violation{violation(fmt.Sprintf("derived_from[%d]", i), "DERIVED_FROM_UNKNOWN",
 				fmt.Sprintf("引用元 %.8s という報告は見つかりません。ID を確かめてください: minato inbox", id),
 				fmt.Sprintf("There is no report %.8s to derive from. Check the id: minato inbox", id))})
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		e, _ := l.index.report(id)
-		handling, err := h.inForce(ctx, l, e, a) // its source may have relabelled it
-		if err != nil {
-			return nil, err
+		if err := take(l, id, a); err != nil {
+			return nil, nil, err
 		}
-		all = append(all, handling)
 	}
-	return all, nil
+	l, err := h.lane(o.GetLane())
+	if err != nil {
+		return nil, nil, err
+	}
+	e, ok := l.index.report(o.GetRelabels())
+	if !ok || e.source != from.id.member {
+		return all, quoted, nil // relabelled refuses it
+	}
+	a, err := h.read(ctx, l, e.position)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range a.GetOutline().GetDerivedFrom() {
+		// Whether it may still be seen does not matter: what was quoted stays quoted.
+		e, ok := l.index.report(id)
+		if !ok {
+			continue
+		}
+		parent, err := h.read(ctx, l, e.position)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := take(l, id, parent); err != nil {
+			return nil, nil, err
+		}
+	}
+	return all, quoted, nil
 }
 
 // relabelled is who holds the report whose label this one changes. Only the
@@ -273,15 +307,25 @@ func checkSealed(s *pb.SealedReport, kind pb.Lane, max check.Limits) []rpc.Viola
 		bad = append(bad, violation("variants", "VARIANTS_INVALID",
 			fmt.Sprintf("封をした内容は1から%d種類までです。", maxVariants), fmt.Sprintf("A sealed report has 1 to %d forms.", maxVariants)))
 	}
-	for i, p := range sealedParts(s.GetVariants()) { // of whatever class: that is inside
+	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
+		bad = append(bad, variantsInvalid(err))
+	}
+	return append(bad, checkCiphertexts(s.GetVariants(), max)...)
+}
+
+func variantsInvalid(err error) rpc.Violation {
+	return violation("variants", "VARIANTS_INVALID",
+		fmt.Sprintf("封をした内容の形が正しくありません (%v)。ノードを更新してください。", err), fmt.Sprintf("The sealed content is not well formed (%v). Update the node.", err))
+}
+
+// checkCiphertexts checks the descriptions of what was sealed, of whatever
+// class: that is inside.
+func checkCiphertexts(variants []*pb.SealedVariant, max check.Limits) (bad []rpc.Violation) {
+	for i, p := range sealedParts(variants) {
 		described := &pb.Part{Digest: p.GetDigest(), Size: p.GetSize(), Class: pb.DisclosureClass_DISCLOSURE_CLASS_MESSAGE}
 		bad = append(bad, check.Part(fmt.Sprintf("variants.parts[%d]", i), described, max)...)
 	}
-	if err := seal.CheckSealed(s.GetVariants(), s.GetWraps(), 0); err != nil {
-		bad = append(bad, violation("variants", "VARIANTS_INVALID",
-			fmt.Sprintf("封をした内容の形が正しくありません (%v)。ノードを更新してください。", err), fmt.Sprintf("The sealed content is not well formed (%v). Update the node.", err)))
-	}
-	return append(bad, check.Parts(sealedParts(s.GetVariants()), max)...)
+	return append(bad, check.Parts(sealedParts(variants), max)...)
 }
 
 // earlier finds the report that was accepted under the same ids: the same
@@ -417,7 +461,7 @@ func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.Pl
 	if err != nil {
 		return nil, err
 	}
-	parents, err := h.parents(ctx, o, from)
+	parents, quoted, err := h.parents(ctx, o, from)
 	if err != nil {
 		return nil, err
 	}
@@ -425,6 +469,9 @@ func (h *Hub) PlanReport(ctx context.Context, req *pb.PlanReportRequest) (*pb.Pl
 	_, bad = h.relabelled(l, o, from)
 	decided, more := plan(o, from.id.member, parents, w)
 	if bad = append(bad, more...); len(bad) > 0 {
+		return nil, refusal(bad)
+	}
+	if bad := w.namedInWords(decided, from.id.member, quoted); len(bad) > 0 {
 		return nil, refusal(bad)
 	}
 	if r != nil {

@@ -193,7 +193,7 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		for owner, k := range keysOf(m) {
 			had, pinned := known[owner]
 			now := pin{fingerprint: k.key.Fingerprint(), signer: k.signer}
-			if !pinned && !knownOwner(known, owner) || pinned && now != had && owner.person == "" && now.signer == had.signer {
+			if !pinned && (!knownOwner(known, owner) || samePerson(known, owner, now)) || pinned && now != had && owner.person == "" && now.signer == had.signer {
 				fresh[owner] = now
 			}
 		}
@@ -203,6 +203,17 @@ func (n *Node) watchKeys(ctx context.Context, members []*pb.Member) error {
 		return err
 	}
 	return errors.Join(n.store.setPins(ctx, fresh), n.store.setKeyAlarms(ctx, alarms))
+}
+
+// samePerson reports whether a person's key is one that is known already and
+// that another node of the member publishes too.
+func samePerson(known map[keyOwner]pin, o keyOwner, now pin) bool {
+	for other, p := range known {
+		if o.person != "" && other.member == o.member && other.person == o.person && p.fingerprint == now.fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // knownOwner reports whether a key of the same member or person is known, by
@@ -329,6 +340,8 @@ type keybook struct {
 }
 
 func (n *Node) openKeybook(ctx context.Context) (*keybook, error) {
+	n.pinned.RLock() // directory and pins as they belong together
+	defer n.pinned.RUnlock()
 	members, _, err := n.store.directory(ctx)
 	if err != nil {
 		return nil, err

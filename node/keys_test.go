@@ -305,8 +305,8 @@ func TestAFurtherNodeOfAKnownMemberIsConfirmedFirst(t *testing.T) {
 	require.Empty(t, status.GetWarnings())
 
 	// The node that was known is gone: the other one is another key.
+	h.see(func() { h.keys["terminal-b"] = h.keys["terminal-b"][:1] }) // before it looks at the directory
 	fresh := h.writer(t)
-	h.see(func() { h.keys["terminal-b"] = h.keys["terminal-b"][:1] })
 	require.NoError(t, fresh.fetchDirectory(t.Context()))
 	add("")
 	h.see(func() { h.keys["terminal-b"] = h.keys["terminal-b"][1:] })
@@ -428,4 +428,56 @@ func TestDesksThatNobodyHasConfirmedAreStale(t *testing.T) {
 	status, err := n.GetStatus(t.Context(), &pb.GetStatusRequest{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"当直"}, status.GetStaleDesks())
+}
+
+// A hub that may not read a report could put a node of its own making into the
+// directory and let it vouch for a further key of a recipient.
+func TestAFurtherKeyOfSomebodyWhoHasOneIsConfirmedByAPerson(t *testing.T) {
+	for name, c := range map[string]struct {
+		person string
+		report *pb.Report
+		copy   *pb.Copy
+	}{
+		"of a person": {"sato", secret(red), toB(pb.Flow_FLOW_AUTHORITY, "sato")},
+		"of a node":   {"", secret(strict), toB(pb.Flow_FLOW_AUTHORITY)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHub(t, GRPC)
+			h.copies(c.copy)
+			known := h.published(t, c.person)
+			n := h.writer(t)
+			require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, n.sends(t, proto.CloneOf(c.report)).GetState())
+
+			_, invented, err := ed25519.GenerateKey(nil)
+			require.NoError(t, err)
+			further := func(key *seal.PrivateKey) {
+				e := &pb.KeyEntry{Member: "terminal-b", Person: c.person, Node: 2, Suite: key.Suite(), PublicKey: key.Public().Bytes(),
+					CreateTime: timestamppb.Now(), ExpireTime: timestamppb.New(time.Now().Add(keyLife))}
+				env, err := seal.SignKey(invented, e)
+				require.NoError(t, err)
+				h.see(func() { h.second = invented; h.list(e, env) })
+				require.NoError(t, n.fetchDirectory(t.Context()))
+			}
+			if c.person != "" { // the very key, through another node, is the person's still
+				further(known)
+				require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, n.sends(t, proto.CloneOf(c.report)).GetState())
+			}
+			key, err := seal.GenerateKey(seal.DHKEMP256)
+			require.NoError(t, err)
+			further(key)
+			refused := n.sends(t, proto.CloneOf(c.report))
+			if c.person != "" {
+				require.Equal(t, "KEY_CHANGED", refused.GetRefusal().GetReason())
+			} else { // it is read at the node that is known
+				require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, refused.GetState())
+				h.opens(t, refused.GetReport(), c.copy, known)
+				require.False(t, h.wraps(t, refused.GetReport(), key), "nothing is sealed to a key that nobody has confirmed")
+			}
+			_, err = n.ConfirmKey(t.Context(), &pb.ConfirmKeyRequest{Member: "terminal-b", Person: c.person})
+			require.NoError(t, err)
+			item := n.sends(t, proto.CloneOf(c.report))
+			require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, item.GetState())
+			h.opens(t, item.GetReport(), c.copy, key)
+		})
+	}
 }

@@ -53,6 +53,7 @@ type Node struct {
 
 	refusedReactions sync.Map // id of the queued receipt -> *rpc.Refusal
 
+	pinned  sync.RWMutex                        // held while the directory is replaced and its keys are looked at
 	signers atomic.Pointer[map[string][][]byte] // signing keys of each member
 
 	arrived  signal // something came into the inbox

@@ -99,11 +99,7 @@ func (n *Node) fetchDirectory(ctx context.Context) error {
 // keepDirectory stores the directory, and takes over the own profile when this
 // node has none, e.g. a member's second node.
 func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision uint64) error {
-	if err := n.store.setDirectory(ctx, members, revision); err != nil {
-		return err
-	}
-	n.learnSigners(members)
-	if err := n.watchKeys(ctx, members); err != nil {
+	if err := n.replaceDirectory(ctx, members, revision); err != nil {
 		return err
 	}
 	own, _, err := n.store.profile(ctx)
@@ -115,6 +111,23 @@ func (n *Node) keepDirectory(ctx context.Context, members []*pb.Member, revision
 			return n.store.setProfile(ctx, m.GetProfile(), false)
 		}
 	}
+	return nil
+}
+
+// replaceDirectory stores the directory together with what its keys mean: in
+// between nobody seals to a key that has not been looked at. The keys come
+// first: after a crash in between the directory is older than the next decision
+// and fetched again.
+func (n *Node) replaceDirectory(ctx context.Context, members []*pb.Member, revision uint64) error {
+	n.pinned.Lock()
+	defer n.pinned.Unlock()
+	if err := n.watchKeys(ctx, members); err != nil {
+		return err
+	}
+	if err := n.store.setDirectory(ctx, members, revision); err != nil {
+		return err
+	}
+	n.learnSigners(members)
 	return nil
 }
 

@@ -262,10 +262,15 @@ func verifyCopy(lane pb.Lane, d *pb.Delivery, hub ed25519.PublicKey) (*pb.Report
 		return nil, fmt.Errorf("signature of the hub: %w", err)
 	}
 	r, err := announced(lane, d, payload)
-	if err == nil && check.Label(r.GetTlp()).NeedsSeal() {
+	switch {
+	case err != nil:
+		return nil, err
+	case check.Label(r.GetTlp()).NeedsSeal():
 		return nil, errors.New("a copy by the hub of a report that it may not read")
+	case d.GetCopy().GetFlow() == pb.Flow_FLOW_AUTHORITY:
+		return nil, errors.New("a whole report that its source has not signed")
 	}
-	return r, err
+	return r, nil
 }
 
 // announced parses a verified report and holds it against its delivery.

@@ -856,7 +856,7 @@ func TestASealedReportIsOpenedWhenItComesAgainForAKeyThatIsHere(t *testing.T) {
 func TestACopyThatTheHubHasBuiltIsHeldAgainstTheHubsKey(t *testing.T) {
 	h := newFakeHub(t, GRPC)
 	n := h.run(t, h.join(t))
-	built := func(key ed25519.PrivateKey, payloadType string, label pb.TlpLabel) string {
+	built := func(key ed25519.PrivateKey, payloadType string, label pb.TlpLabel, alter ...func(*pb.Delivery)) string {
 		r := &pb.Report{
 			ReportId: newID(t), CaseId: newID(t), Lane: liveLane, Tlp: label, Kind: pb.Kind_KIND_INCIDENT,
 			Event: &pb.Event{Types: []pb.EventType{pb.EventType_EVENT_TYPE_LEAK}}, Impact: &pb.Impact{Business: pb.BusinessImpact_BUSINESS_IMPACT_STOPPED},
@@ -866,6 +866,9 @@ func TestACopyThatTheHubHasBuiltIsHeldAgainstTheHubsKey(t *testing.T) {
 			d.Source, d.SourceName, d.SourceKey = "", "", nil
 			d.Copy = &pb.Copy{Member: "terminal-a", Flow: pb.Flow_FLOW_STATUS, Withheld: []string{"title"}, ForwardedBy: "mlit"}
 			d.Handling = &pb.Handling{Tlp: pb.TlpLabel_TLP_LABEL_AMBER, Restrictions: &pb.Restrictions{NoExport: true}, SecrecyRegime: pb.SecrecyRegime_SECRECY_REGIME_CONTRACT}
+			for _, change := range alter {
+				change(d)
+			}
 		})
 	}
 	good := built(h.key, seal.LiveCopyType, pb.TlpLabel_TLP_LABEL_GREEN)
@@ -885,6 +888,9 @@ func TestACopyThatTheHubHasBuiltIsHeldAgainstTheHubsKey(t *testing.T) {
 		"as a whole report": built(h.key, seal.LiveReportType, pb.TlpLabel_TLP_LABEL_GREEN),
 		"of the other lane": built(h.key, seal.ExerciseCopyType, pb.TlpLabel_TLP_LABEL_GREEN),
 		"of what is sealed": built(h.key, seal.LiveCopyType, strict),
+		"of the whole": built(h.key, seal.LiveCopyType, pb.TlpLabel_TLP_LABEL_GREEN, func(d *pb.Delivery) {
+			d.Copy.Flow, d.Copy.Named, d.Source, d.SourceName = pb.Flow_FLOW_AUTHORITY, true, "terminal-b", "西ターミナル"
+		}),
 	} {
 		require.Equal(t, pb.ReceiptState_RECEIPT_STATE_REJECTED, h.answer(t, bad).GetState(), name)
 	}
@@ -990,4 +996,13 @@ func FuzzSealedDelivery(f *testing.F) {
 			require.Equal(t, r.GetTitle(), got.GetTitle()) // ids differ between the processes of the fuzzer
 		}
 	})
+}
+
+// wraps reports whether a sealed report has a wrap for a key.
+func (h *fakeHub) wraps(t testing.TB, report string, key *seal.PrivateKey) bool {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.NotNil(t, h.sealed[report])
+	return slices.ContainsFunc(h.sealed[report].GetWraps(), func(w *pb.Wrap) bool { return w.GetKeyId() == key.Public().ID() })
 }
