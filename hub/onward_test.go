@@ -276,7 +276,7 @@ func TestATaskReachesWhomItMeansAndNobodyElse(t *testing.T) {
 	require.Len(t, held.GetTasks(), 1)
 	give := func(to string, w world) []string {
 		_, bad := onward(o, p.GetHandling(), d.members["terminal-a"], d.members["port-authority"], held,
-			[]*pb.Recipient{{Member: to}}, func(id string) bool { return copyFor(p, id) != nil }, w)
+			[]*pb.Recipient{{Member: to}}, func(r *pb.Recipient) bool { return copyFor(p, r.GetMember()) != nil }, w)
 		return reasons(bad)
 	}
 	none := []string{"recipients[0] NOT_YOURS_TO_GIVE"}
