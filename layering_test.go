@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"internal/rpc":      {"tlp", "proto/minato/v1", "internal/ca", "internal/seal"},
 	"hub":               {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix"},
 	"node":              {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/rpc", "internal/seal", "internal/stix"},
+	"internal/mutants":  {},
 	"internal/porttest": {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "hub", "node"},
 	"cmd/minato":        {"tlp", "anonymizer", "proto/minato/v1", "internal/ca", "internal/check", "internal/config", "internal/journal", "internal/rpc", "internal/seal", "internal/stix", "internal/porttest", "hub", "node"},
 	"deploy":            {},

@@ -415,7 +415,7 @@ func TestHoldersHearOfANewLabelAndNobodyElse(t *testing.T) {
 	h := newHub(t, nil)
 	a, b, c := h.join("a", pb.Role_ROLE_OPERATOR), h.join("b", pb.Role_ROLE_PORT_AUTHORITY), h.join("c", pb.Role_ROLE_PORT_AUTHORITY)
 	h.join("client", pb.Role_ROLE_OPERATOR)
-	h.join("somebody", pb.Role_ROLE_PORT_AUTHORITY)
+	somebody := h.join("somebody", pb.Role_ROLE_PORT_AUTHORITY)
 	toB, toC := b.open(t, live, viaGRPC), c.open(t, live, viaNATS)
 	r := a.must(firstReport("b"))
 	toB.got(r.GetReportId())
@@ -441,7 +441,7 @@ func TestHoldersHearOfANewLabelAndNobodyElse(t *testing.T) {
 	require.Empty(t, d.GetSource())
 	toB.confirm(d, stored)
 	h.confirmed(b, live, 2)
-	toC.got(wider.GetReportId())
+	require.Nil(t, toC.got(wider.GetReportId()).GetRelabelling(), "c never had the report whose label changed")
 	requireCopy(t, c, r.GetReportId(), false)
 	requireCopy(t, b, wider.GetReportId(), false)
 	_, err = download(b, wider.GetReportId(), bytes.Repeat([]byte{1}, 32))
@@ -453,6 +453,9 @@ func TestHoldersHearOfANewLabelAndNobodyElse(t *testing.T) {
 	b.must(derived)
 	_, err = b.forward(r.GetReportId(), "somebody")
 	require.NoError(t, err, "under TLP:CLEAR")
+	given := somebody.open(t, live, viaGRPC).got(r.GetReportId())
+	require.Equal(t, uint64(1), given.GetDeliverySequence(), "the first that it hears of the case")
+	require.Equal(t, "b", given.GetCopy().GetForwardedBy())
 	narrower := follow(pb.TlpLabel_TLP_LABEL_AMBER, 3, "c")
 	a.must(narrower)
 	toB.confirm(toB.delivery(), stored)
@@ -1096,6 +1099,11 @@ func TestSealsThatDoNotFitThePlanAreSentBack(t *testing.T) {
 		broke(r)
 		require.Equal(t, codes.InvalidArgument, requireReason(t, a.submitSealed(r), "VARIANTS_INVALID").Code, name)
 	}
+	both := s.sealed(red(incident(), "kanri/ciso", "kanri/desk", "b/ciso"))
+	one := proto.CloneOf(both)
+	one.Wraps = slices.DeleteFunc(one.Wraps, func(w *pb.Wrap) bool { return w.GetPerson() == "desk" })
+	requireReason(t, a.submitSealed(one), "PLAN_CHANGED")
+	require.NoError(t, a.submitSealed(both))
 	open := fresh()
 	open.Outline.Tlp, open.Outline.Recipients = pb.TlpLabel_TLP_LABEL_AMBER, []*pb.Recipient{{Member: "kanri"}}
 	requireReason(t, a.submitSealed(open), "SEALED_WITHOUT_NEED")
@@ -1110,7 +1118,7 @@ func TestSealsThatDoNotFitThePlanAreSentBack(t *testing.T) {
 	missing := fresh()
 	missing.Variants[0].Content = part32()
 	requireReason(t, a.submitSealed(missing), "PART_MISSING")
-	require.Len(t, h.stored(live), 1)
+	require.Len(t, h.stored(live), 2)
 }
 
 func part32() *pb.Part {

@@ -241,3 +241,60 @@ func TestExplainSaysWhatKeptAMemberOut(t *testing.T) {
 		})
 	}
 }
+
+func TestAPermissionThatNobodyMayUseIsNone(t *testing.T) {
+	// An office that must be told is outside of the community, and somebody who
+	// gets a copy may pass it on to it.
+	ask := func(change func(*pb.Outline)) []string {
+		c := oracleCase{label: "GREEN", standing: "community", role: "isac", restriction: "none", secrecy: "none", source: "operator", duty: "impact"}
+		d, o := c.world().dir.copy(), c.outline()
+		d.members["office"] = oracleMember("office", "port-authority")
+		o.OnwardPermissions = []*pb.OnwardPermission{{By: "isac", To: "port_authority"}}
+		change(o)
+		_, bad := plan(o, "source", nil, worldAt(d, oracleNow))
+		return reasons(bad)
+	}
+	require.Empty(t, ask(func(*pb.Outline) {}))
+	for i, change := range []func(*pb.Outline){
+		func(o *pb.Outline) { o.OnwardPermissions = nil },
+		func(o *pb.Outline) { o.OnwardPermissions[0].By = "police" },
+		func(o *pb.Outline) { o.OnwardPermissions[0].To = "police" },
+		func(o *pb.Outline) { o.OnwardPermissions[0].By = "port_authority" },
+		func(o *pb.Outline) { o.Restrictions = &pb.Restrictions{NoCopy: true} },
+		func(o *pb.Outline) { o.Restrictions = &pb.Restrictions{NoExport: true} },
+		func(o *pb.Outline) {
+			o.Tlp, o.CommunityId, o.Recipients = oracleLabel["RED"], "", []*pb.Recipient{{Member: "it", Person: "ciso"}}
+		},
+	} {
+		require.Equal(t, []string{"recipients MANDATORY_OUTSIDE_LABEL"}, ask(change), "%d", i)
+	}
+}
+
+func TestATaskReachesWhomItMeansAndNobodyElse(t *testing.T) {
+	d := thePort()
+	w := worldAt(d, oracleNow)
+	o := &pb.Outline{Tlp: oracleLabel["AMBER"], Facts: []pb.Fact{pb.Fact_FACT_INCIDENT, pb.Fact_FACT_BUSINESS_IMPACT}, SecrecyRegime: noSecrecy, CreateTime: oracleStamp}
+	p, bad := plan(o, "terminal-a", nil, w)
+	require.Empty(t, bad)
+	held := copyFor(p, "port-authority")
+	require.Len(t, held.GetTasks(), 1)
+	give := func(to string, w world) []string {
+		_, bad := onward(o, p.GetHandling(), d.members["terminal-a"], d.members["port-authority"], held,
+			[]*pb.Recipient{{Member: to}}, func(r *pb.Recipient) bool { return copyFor(p, r.GetMember()) != nil }, w)
+		return reasons(bad)
+	}
+	none := []string{"recipients[0] NOT_YOURS_TO_GIVE"}
+	require.Empty(t, give("development", w))
+	for _, other := range []string{"development-nth", "terminal-b", "ministry", "police", "cabinet-cyber"} {
+		require.Equal(t, none, give(other, w), other)
+	}
+	// Who takes over the office later is meant as well, one of another port is not.
+	d = d.copy()
+	d.members["development-2"], d.members["development-3"] = oracleMember("development-2", "operator"), oracleMember("development-3", "operator")
+	for id, port := range map[string]string{"development-2": "aport", "development-3": "elsewhere"} {
+		d.members[id].Role, d.members[id].Jurisdictions = pb.Role_ROLE_REGIONAL_DEVELOPMENT, []string{port}
+	}
+	later := worldAt(d, oracleNow)
+	require.Empty(t, give("development-2", later))
+	require.Equal(t, none, give("development-3", later))
+}

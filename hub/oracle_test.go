@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -437,11 +438,12 @@ func eachCase(f func(oracleCase, world) error) (cases int64, err error) {
 	var worlds int
 	var counted atomic.Int64
 	var failed atomic.Pointer[error]
-	parts := make(chan oracleCase)
+	var parts []oracleCase
+	next := make(chan oracleCase)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			for c := range parts {
+			for c := range next {
 				if failed.Load() != nil {
 					continue
 				}
@@ -463,7 +465,7 @@ func eachCase(f func(oracleCase, world) error) (cases int64, err error) {
 								continue // the standing says it already
 							}
 							if worlds++; worlds%everyNthWorld == 0 {
-								parts <- c
+								parts = append(parts, c)
 							}
 						}
 					}
@@ -471,7 +473,12 @@ func eachCase(f func(oracleCase, world) error) (cases int64, err error) {
 			}
 		}
 	}
-	close(parts)
+	// In no order, so that a fault shows soon wherever it is.
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	for _, c := range parts {
+		next <- c
+	}
+	close(next)
 	wg.Wait()
 	if failed := failed.Load(); failed != nil {
 		err = *failed
