@@ -57,7 +57,7 @@ type told struct {
 	id      string
 	caseID  string
 	report  *pb.Report
-	holders map[string]*pb.Copy
+	holders map[string][]*pb.Copy // a further one where somebody passed it on to who had it
 }
 
 // TestNoByteOfAReportReachesWhoIsOutsideItsAudience lets a port of seven live
@@ -193,7 +193,7 @@ func (h *history) address(r *pb.Report, source string) {
 func (h *history) publish(source string, r *pb.Report) *told {
 	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
-	a := &told{n: len(h.reports), source: source, report: r, holders: map[string]*pb.Copy{}}
+	a := &told{n: len(h.reports), source: source, report: r, holders: map[string][]*pb.Copy{}}
 	h.reports = append(h.reports, a)
 	resp, err := h.Node(source).PublishReport(ctx, &pb.PublishReportRequest{Report: r, Wait: durationpb.New(40 * time.Second)})
 	if err != nil {
@@ -204,7 +204,7 @@ func (h *history) publish(source string, r *pb.Report) *told {
 	a.id, a.caseID = item.GetReport(), item.GetCase()
 	require.Contains(h.t, []pb.OutboxState{pb.OutboxState_OUTBOX_STATE_ACCEPTED, pb.OutboxState_OUTBOX_STATE_REFUSED}, item.GetState(), "%v", item)
 	for _, c := range item.GetPlan().GetCopies() {
-		a.holders[c.GetMember()] = c
+		a.holders[c.GetMember()] = append(a.holders[c.GetMember()], c)
 	}
 	if item.GetState() == pb.OutboxState_OUTBOX_STATE_REFUSED {
 		return nil
@@ -291,7 +291,7 @@ func (h *history) forward() {
 		return
 	}
 	for _, c := range resp.GetPlan().GetCopies() {
-		a.holders[c.GetMember()] = c
+		a.holders[c.GetMember()] = append(a.holders[c.GetMember()], c)
 	}
 }
 
@@ -333,7 +333,7 @@ func (h *history) join() {
 		if c := resp.GetExplanation().GetCopy(); c != nil {
 			require.LessOrEqual(h.t, a.report.GetTlp(), pb.TlpLabel_TLP_LABEL_GREEN, "only CLEAR and GREEN are given later")
 			require.Empty(h.t, a.report.GetRecipients())
-			a.holders[id] = c
+			a.holders[id] = append(a.holders[id], c)
 		}
 	}
 }
@@ -432,16 +432,16 @@ func plant(m protoreflect.Message, n int, inherited pb.DisclosureClass, path str
 
 // mayHave reports whether a member may have a canary of a report.
 func (h *history) mayHave(member string, a *told, class, field string) bool {
-	c := a.holders[member]
+	return a.source == member || slices.ContainsFunc(a.holders[member], func(c *pb.Copy) bool { return holds(c, a.report, class, field) })
+}
+
+// holds reports whether a copy holds a field of a report.
+func holds(c *pb.Copy, r *pb.Report, class, field string) bool {
 	switch {
-	case a.source == member:
-		return true
-	case c == nil:
-		return false
 	case c.GetFlow() == pb.Flow_FLOW_AUTHORITY:
 		return true
 	case field == "title" || field == "summary":
-		return a.report.GetKind() == pb.Kind_KIND_NOTICE || a.report.GetConsents().GetPeerDamage()
+		return r.GetKind() == pb.Kind_KIND_NOTICE || r.GetConsents().GetPeerDamage()
 	}
 	switch class {
 	case "technique", "message":
@@ -451,9 +451,9 @@ func (h *history) mayHave(member string, a *told, class, field string) bool {
 	case "context":
 		// The table of the guideline: peers see when and how, not on what.
 		return field == "attack_timeline.text" || c.GetFlow() == pb.Flow_FLOW_EXPERT || c.GetFlow() == pb.Flow_FLOW_EXPERT_NDA ||
-			field == "attack_technical.vulnerabilities" && a.report.GetConsents().GetExpertShare()
+			field == "attack_technical.vulnerabilities" && r.GetConsents().GetExpertShare()
 	case "damage":
-		return c.GetFlow() == pb.Flow_FLOW_EXPERT_NDA || a.report.GetConsents().GetPeerDamage() || a.report.GetConsents().GetPeerNamed() && strings.HasPrefix(field, "place.")
+		return c.GetFlow() == pb.Flow_FLOW_EXPERT_NDA || r.GetConsents().GetPeerDamage() || r.GetConsents().GetPeerNamed() && strings.HasPrefix(field, "place.")
 	}
 	return false
 }
