@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -255,7 +256,7 @@ func (p *planning) everybody() {
 	if p.label.NeedsCommunity() {
 		g.Rule = "COMMUNITY"
 	}
-	for _, m := range p.w.others(p.source.GetId()) {
+	for m := range p.w.others(p.source.GetId()) {
 		// Who uses the service is told of its state by a step of its own (R18), not
 		// of what happened.
 		toldOfState := p.flow(m) == pb.Flow_FLOW_STATUS
@@ -341,7 +342,7 @@ func (p *planning) duties() {
 		if d.detailed > 0 {
 			step.DetailedDueTime = timestamppb.New(from.Add(d.detailed))
 		}
-		for _, m := range p.w.others(p.source.GetId()) {
+		for m := range p.w.others(p.source.GetId()) {
 			if slices.Contains(d.to, m.GetRole()) {
 				step.Members = append(step.Members, m.GetId())
 			}
@@ -553,21 +554,24 @@ func (p *planning) candidate(m *pb.Member) *candidate {
 }
 
 // others is every active member but one, by id.
-func (w world) others(than string) (all []*pb.Member) {
-	for _, m := range w.active {
-		if m.GetId() != than {
-			all = append(all, m)
+func (w world) others(than string) iter.Seq[*pb.Member] {
+	return func(yield func(*pb.Member) bool) {
+		for _, m := range w.active {
+			if m.GetId() != than && !yield(m) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 // holders is every active member with a role that a row names, but for the
 // source. near leaves the offices that are competent for this port.
 func (w world) holders(r route, source string) (all []*pb.Member) {
-	for _, m := range w.others(source) {
-		competent := !r.near || len(m.GetJurisdictions()) == 0 || slices.Contains(m.GetJurisdictions(), w.dir.port)
-		if slices.Contains(r.to, m.GetRole()) && competent {
+	for m := range w.others(source) {
+		if !slices.Contains(r.to, m.GetRole()) {
+			continue
+		}
+		if !r.near || len(m.GetJurisdictions()) == 0 || slices.Contains(m.GetJurisdictions(), w.dir.port) {
 			all = append(all, m)
 		}
 	}

@@ -50,7 +50,7 @@ var mutants = []mutant{
 	{"who must be told and may not is an error before sending", "hub/plan.go", "case binds(c.grounds) && !p.reachedOnward(c.member):", "case false && !p.reachedOnward(c.member):", wholeDomain},
 	{"who must be told can be reached by a permission to pass on", "hub/plan.go", "case binds(c.grounds) && !p.reachedOnward(c.member):", "case binds(c.grounds):", goldens},
 	{"a permission to pass on helps only where that is allowed", "hub/plan.go", "	if len(forwardable(p.label, p.label.NeedsSeal(), p.plan.GetHandling(), true, p.w.now)) > 0 {\n		return false", "	if false {\n		return false", tests{"./hub", "^TestAPermissionThatNobodyMayUseIsNone$"}},
-	{"an office is told where it is competent", "hub/plan.go", "competent := !r.near || len(m.GetJurisdictions()) == 0", "competent := true || len(m.GetJurisdictions()) == 0", wholeDomain},
+	{"an office is told where it is competent", "hub/plan.go", "if !r.near || len(m.GetJurisdictions()) == 0", "if true || len(m.GetJurisdictions()) == 0", wholeDomain},
 	{"the source does not address itself", "hub/plan.go", "case to.GetMember() == source:", "case false && to.GetMember() == source:", wholeDomain},
 	{"a revoked member is nobody", "hub/plan.go", "case m == nil || m.GetState() == pb.MemberState_MEMBER_STATE_REVOKED:", "case m == nil:", wholeDomain},
 	{"an invited member has not joined", "hub/plan.go", "	case !active:\n", "	case !active && m == nil:\n", wholeDomain},
