@@ -252,7 +252,6 @@ func bound() *pb.InboxItem {
 }
 
 func TestWhatBindsTheReaderIsShownWhereverTheReportIs(t *testing.T) {
-	inUTC(t)
 	n := startNode(t)
 	in := bound()
 	n.inbox = []*pb.InboxItem{in}
@@ -294,7 +293,6 @@ func TestWhatBindsTheReaderIsShownWhereverTheReportIs(t *testing.T) {
 }
 
 func TestASealedReportSaysWhoseKeyOpensIt(t *testing.T) {
-	inUTC(t)
 	n := startNode(t)
 	in := arrived()
 	in.Title, in.Text, in.Tlp, in.Sealed, in.Persons = "", "", "TLP:RED", true, []string{"sato"}

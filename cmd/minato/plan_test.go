@@ -16,13 +16,6 @@ import (
 	pb "minato.example/proto/minato/v1"
 )
 
-// inUTC fixes the zone of English times.
-func inUTC(t *testing.T) {
-	before := time.Local
-	time.Local = time.UTC
-	t.Cleanup(func() { time.Local = before })
-}
-
 // golden holds a screen against a reviewed file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
@@ -79,7 +72,6 @@ func attack() *pb.Plan {
 }
 
 func TestAPlanSaysOnOneScreenWhoGetsWhatAndWhy(t *testing.T) {
-	inUTC(t)
 	n := startNode(t)
 	n.plan = attack()
 	for _, l := range []language{japanese, english} {
@@ -92,7 +84,6 @@ func TestAPlanSaysOnOneScreenWhoGetsWhatAndWhy(t *testing.T) {
 }
 
 func TestAfterSendingTheNextCommandsAreThere(t *testing.T) {
-	inUTC(t)
 	n := startNode(t)
 	n.outcome = item(pb.OutboxState_OUTBOX_STATE_ACCEPTED)
 	n.outcome.Plan = attack()

@@ -93,6 +93,7 @@ const patience = 40 * time.Second
 const raceOptions = "atexit_sleep_ms=0 exitcode=66"
 
 func TestMain(m *testing.M) {
+	os.Setenv("TZ", "UTC") // English times are local ones; read before the first of them
 	testscript.Main(m, map[string]func(){"minato": main})
 }
 
