@@ -16,7 +16,7 @@ import (
 
 // Names lists what a source is known by: the names of the member, its
 // organisation and terminal, its desks, its contacts with telephone and mail,
-// its persons; organisations also without 株式会社, Co., Ltd. and the like, people
+// its persons, its id in the directory; organisations also without 株式会社, Co., Ltd. and the like, people
 // also by each part of their name, telephone numbers also without the leading
 // zero, which an international number lacks, mail addresses also by their domain
 // unless that of a provider. Names of desks that every organisation has, such as CSIRT, are left
@@ -61,6 +61,7 @@ func Names(p *pb.Profile, member *pb.Member) []string {
 	for _, one := range p.GetPersons() {
 		person(one.GetName())
 	}
+	add(member.GetId())
 	return names
 }
 

@@ -32,7 +32,7 @@ func TestNamesAreAllThatTheSourceIsKnownBy(t *testing.T) {
 		"Hakata Higashi Futo Terminal Operations K.K.", "Hakata Higashi Futo Terminal Operations",
 		"博多東埠頭ターミナル運営株式会社", "博多東埠頭ターミナル運営", "東埠頭 第7バース",
 		"山田 太郎", "山田", "太郎", "092-555-0134", "925550134", "csirt@hhft-terminal.example.jp", "hhft-terminal.example.jp",
-		"+81 92 555 0199", "hakata@gmail.com", "運用第二班", "佐藤　花子", "佐藤", "花子", "王",
+		"+81 92 555 0199", "hakata@gmail.com", "運用第二班", "佐藤　花子", "佐藤", "花子", "王", "terminal-a",
 	}, anonymizer.Names(source()))
 	require.Empty(t, anonymizer.Names(nil, nil))
 }
