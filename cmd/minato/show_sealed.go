@@ -32,8 +32,9 @@ func (a *app) openSealed(ctx context.Context, n pb.NodeServiceClient, id, keyFil
 	}
 	persons := slices.Clone(in.GetPersons())
 	var wrong error
-	for _, person := range persons {
-		r, err := node.OpenSealed(sealed.GetDelivery(), sealed.GetContent(), person, key)
+	deliveries := append([]*pb.Delivery{sealed.GetDelivery()}, sealed.GetFurtherDeliveries()...)
+	for i := range len(deliveries) * len(persons) {
+		r, err := node.OpenSealed(deliveries[i/len(persons)], sealed.GetContent(), persons[i%len(persons)], key)
 		if err != nil {
 			wrong = errors.Join(wrong, err)
 			continue
