@@ -597,6 +597,12 @@ func (h *fakeHub) SetKey(ctx context.Context, req *pb.SetKeyRequest) (*pb.SetKey
 		if e.GetMember() != "terminal-a" || e.GetNode() != 1 {
 			h.wrong = append(h.wrong, "a key of somebody else was published")
 		}
+		for _, k := range h.keys[e.GetMember()] {
+			newer := k.GetEntry().GetCreateTime().AsTime().After(e.GetCreateTime().AsTime())
+			if k.GetEntry().GetPerson() == e.GetPerson() && k.GetEntry().GetNode() == e.GetNode() && newer {
+				return rpc.Refuse(codes.InvalidArgument, "KEY_OLDER", "key.create_time", "古い鍵です。", "The key is older than the one that is published.")
+			}
+		}
 		h.list(e, req.GetKey())
 		return nil
 	})
