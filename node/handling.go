@@ -10,7 +10,6 @@ import (
 
 	"minato.example/anonymizer"
 	"minato.example/internal/check"
-	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
 )
@@ -112,7 +111,6 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 		SecrecyRegime: secrecy(outline.GetSecrecyRegime(), h.GetSecrecyRegime()),
 		Named:         c.GetNamed(), Tasks: c.GetTasks(), ForwardedBy: c.GetForwardedBy(),
 		DerivedFrom: outline.GetDerivedFrom(), Parts: parts, Sealed: report == nil,
-		HubSigned: signedByHub(d),
 	}
 	if c.GetNamed() {
 		item.Source, item.SourceName = d.GetSource(), d.GetSourceName()
@@ -133,12 +131,6 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 		item.Withheld, _ = anonymizer.Lacks(report, c.GetFlow())
 	}
 	return item
-}
-
-// signedByHub reports whether the hub has built and signed a copy.
-func signedByHub(d *pb.Delivery) bool {
-	t := d.GetEnvelope().GetPayloadType()
-	return t != "" && (t == seal.CopyType(d.GetLane()) || t == seal.SealedCopyType(d.GetLane()))
 }
 
 // present makes an item what a person may see now: under the label that is in

@@ -272,6 +272,5 @@ func (n *Node) sealedOf(ctx context.Context, h held) (*pb.GetSealedResponse, err
 	if err != nil {
 		return nil, err
 	}
-	further, err := n.store.furtherOf(ctx, h.lane, h.id)
-	return &pb.GetSealedResponse{Delivery: d, Content: content, FurtherDeliveries: further}, err
+	return &pb.GetSealedResponse{Delivery: d, Content: content}, nil
 }

@@ -98,10 +98,8 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 			}
 			return putItem(tx, inbox, row, had)
 		}
-		if had != nil && a.report == nil {
-			return s.further(tx, inbox, row, had, item, d)
-		}
-		if had != nil { // it opens now
+		if had != nil {
+			// It was given to further persons since: their wraps came with it.
 			union(&item.Persons, had.GetPersons())
 			item.StoreTime = had.GetStoreTime()
 			d = proto.CloneOf(d)
@@ -142,48 +140,6 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		return s.index(tx, inbox, row, words, found)
 	})
 	return isNew && err == nil, err
-}
-
-// further keeps a further delivery of a report that stays sealed: it was given
-// to more persons since, and their wraps came with it. What was signed is kept as
-// it came, each for itself.
-func (s *store) further(tx *sql.Tx, inbox string, row int64, had, item *pb.InboxItem, d *pb.Delivery) error {
-	delivery, err := proto.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("encode the delivery: %w", err)
-	}
-	if _, err := tx.Exec(inLane(inbox, `INSERT INTO {inbox}_further (row, delivery_sequence, delivery) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`),
-		row, int64(d.GetDeliverySequence()), withSum(delivery)); err != nil {
-		return err
-	}
-	union(&had.Persons, item.GetPersons())
-	return putItem(tx, inbox, row, had)
-}
-
-// furtherOf reads the further deliveries of a sealed report, oldest first.
-func (s *store) furtherOf(ctx context.Context, lane pb.Lane, id string) (all []*pb.Delivery, err error) {
-	inbox, err := tablesOf(lane)
-	if err != nil {
-		return nil, err
-	}
-	found, err := s.read.QueryContext(ctx, inLane(inbox, `SELECT f.delivery FROM {inbox}_further f JOIN {inbox} i ON i.row = f.row
-		WHERE i.report_id = ? ORDER BY f.delivery_sequence`), id)
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	defer found.Close()
-	for found.Next() {
-		var stored []byte
-		if err := found.Scan(&stored); err != nil {
-			return nil, s.failed(err)
-		}
-		d := new(pb.Delivery)
-		if err := s.decode(stored, d); err != nil {
-			return nil, err
-		}
-		all = append(all, d)
-	}
-	return all, s.failed(found.Err())
 }
 
 // inboxRow finds the row of a report; the item is nil when there is none.

@@ -199,20 +199,11 @@ func (a *app) headFacts(answer *pb.GetReportResponse) [][2]string {
 		[2]string{a.t("ラベルを変える", "relabels"), shortID(r.GetRelabels())})
 }
 
-// signedBy says whose word a copy is, where that is not its source's.
-func (a *app) signedBy(in *pb.InboxItem) string {
-	if !in.GetHubSigned() {
-		return ""
-	}
-	return a.t("ハブ (この写しはハブが作りました。情報連絡元の署名はありません)", "the hub, which built this copy; it has no signature of its source")
-}
-
 // receivedFacts say how a report came and what holds for this copy. r is nil
 // when nobody here can open it.
 func (a *app) receivedFacts(in *pb.InboxItem, r *pb.Report) [][2]string {
 	rows := [][2]string{
 		{a.t("情報連絡元", "source"), a.sourceOf(in, a.t("発信元は示されていません", "the copy does not name its source"))},
-		{a.t("署名", "signed by"), a.signedBy(in)},
 		{a.t("転送した会員", "forwarded by"), plain(in.GetForwardedBy())},
 		{a.t("受付", "accepted"), a.moment(in.GetAcceptTime())},
 	}

@@ -32,9 +32,8 @@ func (a *app) openSealed(ctx context.Context, n pb.NodeServiceClient, id, keyFil
 	}
 	persons := slices.Clone(in.GetPersons())
 	var wrong error
-	deliveries := append([]*pb.Delivery{sealed.GetDelivery()}, sealed.GetFurtherDeliveries()...)
-	for i := range len(deliveries) * len(persons) {
-		r, err := node.OpenSealed(deliveries[i/len(persons)], sealed.GetContent(), persons[i%len(persons)], key)
+	for _, person := range persons {
+		r, err := node.OpenSealed(sealed.GetDelivery(), sealed.GetContent(), person, key)
 		if err != nil {
 			wrong = errors.Join(wrong, err)
 			continue

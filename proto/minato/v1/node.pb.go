@@ -1179,10 +1179,7 @@ type InboxItem struct {
 	// Incident or notice.
 	Kind Kind `protobuf:"varint,23,opt,name=kind,proto3,enum=minato.v1.Kind" json:"kind,omitempty"`
 	// Reports that it derives from.
-	DerivedFrom []string `protobuf:"bytes,24,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
-	// True when the hub has built and signed this copy, not its source: what it
-	// says rests on the hub's word.
-	HubSigned     bool `protobuf:"varint,25,opt,name=hub_signed,json=hubSigned,proto3" json:"hub_signed,omitempty"`
+	DerivedFrom   []string `protobuf:"bytes,24,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1383,13 +1380,6 @@ func (x *InboxItem) GetDerivedFrom() []string {
 		return x.DerivedFrom
 	}
 	return nil
-}
-
-func (x *InboxItem) GetHubSigned() bool {
-	if x != nil {
-		return x.HubSigned
-	}
-	return false
 }
 
 // WatchInboxRequest says what to send and when to stop.
@@ -2994,11 +2984,9 @@ type GetSealedResponse struct {
 	// The delivery as it came.
 	Delivery *Delivery `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	// The ciphertext of its content.
-	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Deliveries by which further persons got the same content since.
-	FurtherDeliveries []*Delivery `protobuf:"bytes,3,rep,name=further_deliveries,json=furtherDeliveries,proto3" json:"further_deliveries,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetSealedResponse) Reset() {
@@ -3041,13 +3029,6 @@ func (x *GetSealedResponse) GetDelivery() *Delivery {
 func (x *GetSealedResponse) GetContent() []byte {
 	if x != nil {
 		return x.Content
-	}
-	return nil
-}
-
-func (x *GetSealedResponse) GetFurtherDeliveries() []*Delivery {
-	if x != nil {
-		return x.FurtherDeliveries
 	}
 	return nil
 }
@@ -3343,7 +3324,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"i\n" +
 	"\x12ListOutboxResponse\x12+\n" +
 	"\x05items\x18\x01 \x03(\v2\x15.minato.v1.OutboxItemR\x05items\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xee\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x06\n" +
 	"\tInboxItem\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x12\n" +
 	"\x04case\x18\x02 \x01(\tR\x04case\x12\x10\n" +
@@ -3372,9 +3353,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x06sealed\x18\x15 \x01(\bR\x06sealed\x12!\n" +
 	"\fforwarded_by\x18\x16 \x01(\tR\vforwardedBy\x12#\n" +
 	"\x04kind\x18\x17 \x01(\x0e2\x0f.minato.v1.KindR\x04kind\x12!\n" +
-	"\fderived_from\x18\x18 \x03(\tR\vderivedFrom\x12\x1d\n" +
-	"\n" +
-	"hub_signed\x18\x19 \x01(\bR\thubSigned\"\x7f\n" +
+	"\fderived_from\x18\x18 \x03(\tR\vderivedFrom\"\x7f\n" +
 	"\x11WatchInboxRequest\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
@@ -3476,11 +3455,10 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x14NarrowReportResponse\x12(\n" +
 	"\x04item\x18\x01 \x01(\v2\x14.minato.v1.InboxItemR\x04item\"*\n" +
 	"\x10GetSealedRequest\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\tR\x06report\"\xa2\x01\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\"^\n" +
 	"\x11GetSealedResponse\x12/\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x13.minato.v1.DeliveryR\bdelivery\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\x12B\n" +
-	"\x12further_deliveries\x18\x03 \x03(\v2\x13.minato.v1.DeliveryR\x11furtherDeliveries\"\x83\x01\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x83\x01\n" +
 	"\x13SetPersonKeyRequest\x12\x16\n" +
 	"\x06person\x18\x01 \x01(\tR\x06person\x12\x14\n" +
 	"\x05suite\x18\x02 \x01(\tR\x05suite\x12\x1d\n" +
@@ -3673,58 +3651,57 @@ var file_minato_v1_node_proto_depIdxs = []int32{
 	70, // 49: minato.v1.NarrowReportRequest.tlp:type_name -> minato.v1.TlpLabel
 	19, // 50: minato.v1.NarrowReportResponse.item:type_name -> minato.v1.InboxItem
 	71, // 51: minato.v1.GetSealedResponse.delivery:type_name -> minato.v1.Delivery
-	71, // 52: minato.v1.GetSealedResponse.further_deliveries:type_name -> minato.v1.Delivery
-	1,  // 53: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
-	3,  // 54: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
-	15, // 55: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
-	38, // 56: minato.v1.NodeService.ExplainReport:input_type -> minato.v1.NodeServiceExplainReportRequest
-	40, // 57: minato.v1.NodeService.ForwardReport:input_type -> minato.v1.ForwardReportRequest
-	42, // 58: minato.v1.NodeService.DecideStep:input_type -> minato.v1.DecideStepRequest
-	44, // 59: minato.v1.NodeService.NarrowReport:input_type -> minato.v1.NarrowReportRequest
-	46, // 60: minato.v1.NodeService.GetSealed:input_type -> minato.v1.GetSealedRequest
-	48, // 61: minato.v1.NodeService.SetPersonKey:input_type -> minato.v1.SetPersonKeyRequest
-	50, // 62: minato.v1.NodeService.ConfirmKey:input_type -> minato.v1.ConfirmKeyRequest
-	9,  // 63: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
-	11, // 64: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
-	13, // 65: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
-	17, // 66: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
-	20, // 67: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
-	22, // 68: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
-	24, // 69: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
-	26, // 70: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
-	28, // 71: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
-	30, // 72: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
-	32, // 73: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
-	34, // 74: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
-	36, // 75: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
-	2,  // 76: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
-	7,  // 77: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
-	16, // 78: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
-	39, // 79: minato.v1.NodeService.ExplainReport:output_type -> minato.v1.NodeServiceExplainReportResponse
-	41, // 80: minato.v1.NodeService.ForwardReport:output_type -> minato.v1.ForwardReportResponse
-	43, // 81: minato.v1.NodeService.DecideStep:output_type -> minato.v1.DecideStepResponse
-	45, // 82: minato.v1.NodeService.NarrowReport:output_type -> minato.v1.NarrowReportResponse
-	47, // 83: minato.v1.NodeService.GetSealed:output_type -> minato.v1.GetSealedResponse
-	49, // 84: minato.v1.NodeService.SetPersonKey:output_type -> minato.v1.SetPersonKeyResponse
-	51, // 85: minato.v1.NodeService.ConfirmKey:output_type -> minato.v1.ConfirmKeyResponse
-	10, // 86: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
-	12, // 87: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
-	14, // 88: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
-	18, // 89: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
-	21, // 90: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
-	23, // 91: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
-	25, // 92: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
-	27, // 93: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
-	29, // 94: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
-	31, // 95: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
-	33, // 96: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
-	35, // 97: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
-	37, // 98: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
-	76, // [76:99] is the sub-list for method output_type
-	53, // [53:76] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	1,  // 52: minato.v1.NodeService.AddPart:input_type -> minato.v1.AddPartRequest
+	3,  // 53: minato.v1.NodeService.PublishReport:input_type -> minato.v1.PublishReportRequest
+	15, // 54: minato.v1.NodeService.PlanReport:input_type -> minato.v1.NodeServicePlanReportRequest
+	38, // 55: minato.v1.NodeService.ExplainReport:input_type -> minato.v1.NodeServiceExplainReportRequest
+	40, // 56: minato.v1.NodeService.ForwardReport:input_type -> minato.v1.ForwardReportRequest
+	42, // 57: minato.v1.NodeService.DecideStep:input_type -> minato.v1.DecideStepRequest
+	44, // 58: minato.v1.NodeService.NarrowReport:input_type -> minato.v1.NarrowReportRequest
+	46, // 59: minato.v1.NodeService.GetSealed:input_type -> minato.v1.GetSealedRequest
+	48, // 60: minato.v1.NodeService.SetPersonKey:input_type -> minato.v1.SetPersonKeyRequest
+	50, // 61: minato.v1.NodeService.ConfirmKey:input_type -> minato.v1.ConfirmKeyRequest
+	9,  // 62: minato.v1.NodeService.SaveDraft:input_type -> minato.v1.SaveDraftRequest
+	11, // 63: minato.v1.NodeService.ListDrafts:input_type -> minato.v1.ListDraftsRequest
+	13, // 64: minato.v1.NodeService.DeleteDraft:input_type -> minato.v1.DeleteDraftRequest
+	17, // 65: minato.v1.NodeService.ListOutbox:input_type -> minato.v1.ListOutboxRequest
+	20, // 66: minato.v1.NodeService.WatchInbox:input_type -> minato.v1.WatchInboxRequest
+	22, // 67: minato.v1.NodeService.SearchInbox:input_type -> minato.v1.SearchInboxRequest
+	24, // 68: minato.v1.NodeService.GetReport:input_type -> minato.v1.GetReportRequest
+	26, // 69: minato.v1.NodeService.GetPart:input_type -> minato.v1.GetPartRequest
+	28, // 70: minato.v1.NodeService.Acknowledge:input_type -> minato.v1.AcknowledgeRequest
+	30, // 71: minato.v1.NodeService.GetStatus:input_type -> minato.v1.GetStatusRequest
+	32, // 72: minato.v1.NodeService.GetProfile:input_type -> minato.v1.GetProfileRequest
+	34, // 73: minato.v1.NodeService.UpdateProfile:input_type -> minato.v1.UpdateProfileRequest
+	36, // 74: minato.v1.NodeService.ListPeers:input_type -> minato.v1.ListPeersRequest
+	2,  // 75: minato.v1.NodeService.AddPart:output_type -> minato.v1.AddPartResponse
+	7,  // 76: minato.v1.NodeService.PublishReport:output_type -> minato.v1.PublishReportResponse
+	16, // 77: minato.v1.NodeService.PlanReport:output_type -> minato.v1.NodeServicePlanReportResponse
+	39, // 78: minato.v1.NodeService.ExplainReport:output_type -> minato.v1.NodeServiceExplainReportResponse
+	41, // 79: minato.v1.NodeService.ForwardReport:output_type -> minato.v1.ForwardReportResponse
+	43, // 80: minato.v1.NodeService.DecideStep:output_type -> minato.v1.DecideStepResponse
+	45, // 81: minato.v1.NodeService.NarrowReport:output_type -> minato.v1.NarrowReportResponse
+	47, // 82: minato.v1.NodeService.GetSealed:output_type -> minato.v1.GetSealedResponse
+	49, // 83: minato.v1.NodeService.SetPersonKey:output_type -> minato.v1.SetPersonKeyResponse
+	51, // 84: minato.v1.NodeService.ConfirmKey:output_type -> minato.v1.ConfirmKeyResponse
+	10, // 85: minato.v1.NodeService.SaveDraft:output_type -> minato.v1.SaveDraftResponse
+	12, // 86: minato.v1.NodeService.ListDrafts:output_type -> minato.v1.ListDraftsResponse
+	14, // 87: minato.v1.NodeService.DeleteDraft:output_type -> minato.v1.DeleteDraftResponse
+	18, // 88: minato.v1.NodeService.ListOutbox:output_type -> minato.v1.ListOutboxResponse
+	21, // 89: minato.v1.NodeService.WatchInbox:output_type -> minato.v1.WatchInboxResponse
+	23, // 90: minato.v1.NodeService.SearchInbox:output_type -> minato.v1.SearchInboxResponse
+	25, // 91: minato.v1.NodeService.GetReport:output_type -> minato.v1.GetReportResponse
+	27, // 92: minato.v1.NodeService.GetPart:output_type -> minato.v1.GetPartResponse
+	29, // 93: minato.v1.NodeService.Acknowledge:output_type -> minato.v1.AcknowledgeResponse
+	31, // 94: minato.v1.NodeService.GetStatus:output_type -> minato.v1.GetStatusResponse
+	33, // 95: minato.v1.NodeService.GetProfile:output_type -> minato.v1.GetProfileResponse
+	35, // 96: minato.v1.NodeService.UpdateProfile:output_type -> minato.v1.UpdateProfileResponse
+	37, // 97: minato.v1.NodeService.ListPeers:output_type -> minato.v1.ListPeersResponse
+	75, // [75:98] is the sub-list for method output_type
+	52, // [52:75] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_minato_v1_node_proto_init() }
