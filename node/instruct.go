@@ -252,21 +252,17 @@ func (n *Node) GetSealed(ctx context.Context, req *pb.GetSealedRequest) (*pb.Get
 			return nil, runOut(item)
 		}
 		if item.GetSealed() {
-			return n.sealedOf(ctx, h)
+			return n.sealedOf(ctx, h, req.GetPerson(), req.GetKeyId())
 		}
 	}
 	return nil, rpc.Refuse(codes.FailedPrecondition, "NOT_SEALED", "report",
 		"この報告は封をされていません。minato show で読めます。", "This report is not sealed. Read it with: minato show")
 }
 
-func (n *Node) sealedOf(ctx context.Context, h held) (*pb.GetSealedResponse, error) {
-	_, d, err := n.store.reportOf(ctx, h.lane, h.id)
+func (n *Node) sealedOf(ctx context.Context, h held, person, keyID string) (*pb.GetSealedResponse, error) {
+	d, l, err := n.store.sealedDelivery(ctx, h.lane, h.id, person, keyID)
 	if err != nil {
 		return nil, err
-	}
-	l, err := lockAgain(d)
-	if err != nil {
-		return nil, damaged(n.store.path, err)
 	}
 	content, err := n.store.readPart(ctx, l.variant.GetContent().GetDigest())
 	if err != nil {
