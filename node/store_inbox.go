@@ -22,7 +22,7 @@ import (
 type inboxRow struct {
 	row      int64 // grows with every report of the lane; never used twice
 	item     *pb.InboxItem
-	narrowed bool // a person here has given it a stricter label
+	narrowed bool // the label that a person here has given is the stricter one
 }
 
 // arrival is one delivery as it is stored.
@@ -346,8 +346,10 @@ func (s *store) inboxRows(ctx context.Context, inbox, where string, args ...any)
 		if err := s.decode(stored, r.item); err != nil {
 			return nil, err
 		}
-		present(r.item, relabelled, narrowed, s.now())
-		r.item.Reaction, r.narrowed = reaction, narrowed.Valid()
+		present(r.item, relabelled, 0, s.now())
+		before := r.item.GetTlp()
+		present(r.item, 0, narrowed, s.now())
+		r.item.Reaction, r.narrowed = reaction, r.item.GetTlp() != before
 		rows = append(rows, r)
 	}
 	return rows, s.failed(found.Err())
