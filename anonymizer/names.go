@@ -16,11 +16,13 @@ import (
 
 // Names lists what a source is known by: the names of the member, its
 // organisation and terminal, its desks, its contacts with telephone and mail,
-// its persons, its id in the directory; organisations also without 株式会社, Co., Ltd. and the like, people
+// its persons; organisations also without 株式会社, Co., Ltd. and the like, people
 // also by each part of their name, telephone numbers also without the leading
 // zero, which an international number lacks, mail addresses also by their domain
 // unless that of a provider. Names of desks that every organisation has, such as CSIRT, are left
-// out: they tell of nobody. The order is that of the profile; nothing stands
+// out: they tell of nobody. The id of the member, of four characters or more, is
+// written @ID, which counts only as a word of its own: ids are short and made of
+// common words. The order is that of the profile, the id last; nothing stands
 // twice.
 func Names(p *pb.Profile, member *pb.Member) []string {
 	var names []string
@@ -61,7 +63,9 @@ func Names(p *pb.Profile, member *pb.Member) []string {
 	for _, one := range p.GetPersons() {
 		person(one.GetName())
 	}
-	add(member.GetId())
+	if id := member.GetId(); len(id) >= 4 {
+		add("@" + id)
+	}
 	return names
 }
 
@@ -114,7 +118,7 @@ func bare(name string) string {
 type Found struct {
 	// Field of the report, as in the proto, such as "attack_timeline[2].text".
 	Field string
-	// Name as Names gave it.
+	// Name as Names gave it, without the @ of an id.
 	Name string
 }
 
@@ -122,8 +126,9 @@ type Found struct {
 // the first such name of each. Compared are letters and digits alone, after NFKC
 // and case folding: width, case, white space, hyphens, other signs and invisible
 // characters make no difference. Names of fewer than two letters are ignored. A
-// name of one to four Latin letters or digits counts only as a word of its own,
-// so that ONE is not found in "component".
+// name of one to four Latin letters or digits, and one that is written with an @
+// before it, counts only as a word of its own, so that ONE is not found in
+// "component".
 //
 // Fields come in the order of the contract. A copy that may name its source is
 // not for this function.
@@ -204,13 +209,14 @@ func isLatin(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' 
 type wanted struct {
 	name string
 	letters
-	// short says that it counts only as a word of its own.
+	// short says that it counts only as a word of its own, as do ids.
 	short bool
 }
 
 func wantedOf(names []string) (all []wanted) {
 	for _, name := range names {
-		w := wanted{name: name, letters: lettersOf(name)}
+		id, isID := strings.CutPrefix(name, "@")
+		w := wanted{name: id, letters: lettersOf(id)}
 		if utf8.RuneCountInString(w.text) < 2 {
 			continue
 		}
@@ -218,6 +224,7 @@ func wantedOf(names []string) (all []wanted) {
 		for i := range len(w.text) {
 			w.short = w.short && isLatin(w.text[i])
 		}
+		w.short = w.short || isID
 		all = append(all, w)
 	}
 	return all

@@ -32,7 +32,7 @@ func TestNamesAreAllThatTheSourceIsKnownBy(t *testing.T) {
 		"Hakata Higashi Futo Terminal Operations K.K.", "Hakata Higashi Futo Terminal Operations",
 		"博多東埠頭ターミナル運営株式会社", "博多東埠頭ターミナル運営", "東埠頭 第7バース",
 		"山田 太郎", "山田", "太郎", "092-555-0134", "925550134", "csirt@hhft-terminal.example.jp", "hhft-terminal.example.jp",
-		"+81 92 555 0199", "hakata@gmail.com", "運用第二班", "佐藤　花子", "佐藤", "花子", "王", "terminal-a",
+		"+81 92 555 0199", "hakata@gmail.com", "運用第二班", "佐藤　花子", "佐藤", "花子", "王", "@terminal-a",
 	}, anonymizer.Names(source()))
 	require.Empty(t, anonymizer.Names(nil, nil))
 }
@@ -134,4 +134,24 @@ func TestWidthAndFormMakeNoDifference(t *testing.T) {
 		_, found := anonymizer.FindText(before+as(name)+before, []string{name})
 		require.True(t, found, "%q in %q", name, as(name))
 	})
+}
+
+// Members know each other by their ids.
+func TestTheIdOfTheSourceIsFoundAsAWordOfItsOwn(t *testing.T) {
+	names := anonymizer.Names(nil, &pb.Member{Id: "terminal-a"})
+	for _, text := range []string{"terminal-a から発信", "TERMINAL-A", "端末はterminal-aです", "host.terminal-a.example", "ｔｅｒｍｉｎａｌ－ａ", "termi\u200bnal-a", "terminala"} {
+		name, found := anonymizer.FindText(text, names)
+		require.True(t, found, text)
+		require.Equal(t, "terminal-a", name)
+	}
+	for _, text := range []string{"terminal-ab", "xterminal-a", "terminal-b", "the terminal", "termi nala"} {
+		_, found := anonymizer.FindText(text, names)
+		require.False(t, found, text)
+	}
+	require.Equal(t, []anonymizer.Found{{Field: "title", Name: "terminal-a"}}, anonymizer.Find(&pb.Report{Title: "terminal-a の件"}, names))
+	require.Empty(t, anonymizer.Names(nil, &pb.Member{Id: "tcb"}), "three letters are too common")
+	for _, text := range []string{"in the import list", "airports", "export"} {
+		_, found := anonymizer.FindText(text, anonymizer.Names(nil, &pb.Member{Id: "port"}))
+		require.False(t, found, text)
+	}
 }

@@ -79,15 +79,18 @@ func refusedByHub(context.Context, func() error) error {
 type fakeHub struct {
 	pb.UnsafeHubServiceServer
 
-	ca     *ca.CA
-	key    ed25519.PrivateKey // signs receipts
-	source ed25519.PrivateKey // of terminal-b, which reports
-	second ed25519.PrivateKey // of its second node, where it has one
-	silent time.Duration      // how long this hub may say nothing over gRPC
-	addr   string
-	nats   *nats.Conn // nil without NATS
-	broker string     // its address
-	ctx    context.Context
+	ca          *ca.CA
+	key         ed25519.PrivateKey // signs receipts
+	source      ed25519.PrivateKey // of terminal-b, which reports
+	second      ed25519.PrivateKey // of its second node, where it has one
+	sibling     ed25519.PublicKey  // of a further node of terminal-a
+	clients     []string           // of terminal-a
+	communities []string           // of terminal-b
+	silent      time.Duration      // how long this hub may say nothing over gRPC
+	addr        string
+	nats        *nats.Conn // nil without NATS
+	broker      string     // its address
+	ctx         context.Context
 
 	mu        sync.Mutex
 	issued    time.Time // when certificates are issued
@@ -651,9 +654,13 @@ func (h *fakeHub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (
 	err = h.meet(ctx, callMembers, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		own := []*pb.Node{{Number: 1, SigningKey: h.nodeKey}}
+		if h.sibling != nil {
+			own = append(own, &pb.Node{Number: 2, SigningKey: h.sibling})
+		}
 		resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{
 			Id: "terminal-a", Name: "東ターミナル", Role: h.role, Profile: h.profile, Keys: slices.Clone(h.keys["terminal-a"]),
-			Nodes: []*pb.Node{{Number: 1, SigningKey: h.nodeKey}},
+			Nodes: own, Clients: h.clients,
 		}}, NextPageToken: "terminal-a"}
 		if req.GetPageToken() != "" {
 			nodes := []*pb.Node{{Number: 1, SigningKey: h.source.Public().(ed25519.PublicKey)}}
@@ -661,7 +668,7 @@ func (h *fakeHub) ListMembers(ctx context.Context, req *pb.ListMembersRequest) (
 				nodes = append(nodes, &pb.Node{Number: 2, SigningKey: h.second.Public().(ed25519.PublicKey)})
 			}
 			resp = &pb.ListMembersResponse{Revision: 7, Members: []*pb.Member{{
-				Id: "terminal-b", Name: "西ターミナル", Nodes: nodes, Keys: slices.Clone(h.keys["terminal-b"]),
+				Id: "terminal-b", Name: "西ターミナル", Nodes: nodes, Keys: slices.Clone(h.keys["terminal-b"]), Communities: h.communities,
 			}}}
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"minato.example/anonymizer"
 	"minato.example/internal/check"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 	"minato.example/tlp"
 )
@@ -111,6 +112,10 @@ func itemOf(d *pb.Delivery, report *pb.Report, outline *pb.Outline, parts []*pb.
 		SecrecyRegime: secrecy(outline.GetSecrecyRegime(), h.GetSecrecyRegime()),
 		Named:         c.GetNamed(), Tasks: c.GetTasks(), ForwardedBy: c.GetForwardedBy(),
 		DerivedFrom: outline.GetDerivedFrom(), Parts: parts, Sealed: report == nil,
+	}
+	switch d.GetEnvelope().GetPayloadType() {
+	case seal.CopyType(d.GetLane()), seal.SealedCopyType(d.GetLane()):
+		item.HubSigned = true
 	}
 	if c.GetNamed() {
 		item.Source, item.SourceName = d.GetSource(), d.GetSourceName()

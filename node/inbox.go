@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"minato.example/internal/rpc"
+	"minato.example/internal/seal"
 	pb "minato.example/proto/minato/v1"
 )
 
@@ -273,7 +275,8 @@ func (n *Node) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.GetSt
 		Connected: connected, DisconnectReason: reason,
 		CertificateExpireTime: timestamppb.New(n.id.cert.Load().Leaf.NotAfter),
 		Queued:                c.queued, Refused: c.refused, Received: c.received, Unacknowledged: c.unacknowledged, Exercises: c.exercises,
-		KeyFingerprint: n.keys.current().Public().Fingerprint(),
+		KeyFingerprint:     n.keys.current().Public().Fingerprint(),
+		SigningFingerprint: seal.Fingerprint(n.id.signing.Public().(ed25519.PublicKey)),
 	}
 	members, _, err := n.store.directory(ctx)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -75,7 +77,7 @@ func (n *Node) ForwardReport(ctx context.Context, req *pb.ForwardReportRequest) 
 			"渡す相手を --to で指定してください。", "Say to whom with --to.")
 	}
 	if h.own == nil {
-		if err := n.mayPassOn(ctx, h); err != nil {
+		if err := n.mayPassOn(ctx, h, req.GetRecipients()); err != nil {
 			return nil, err
 		}
 	}
@@ -98,8 +100,10 @@ func (n *Node) ForwardReport(ctx context.Context, req *pb.ForwardReportRequest) 
 }
 
 // mayPassOn refuses here what a label given on this node forbids; the hub does
-// not know of it.
-func (n *Node) mayPassOn(ctx context.Context, h held) error {
+// not know of it. Under AMBER that leaves the registered clients of the own
+// member and those to whom a task of the copy asks to pass it, under GREEN those
+// whom the directory lists in the report's community.
+func (n *Node) mayPassOn(ctx context.Context, h held, to []*pb.Recipient) error {
 	r, err := n.store.rowOf(ctx, h.lane, h.id)
 	if err != nil {
 		return err
@@ -107,12 +111,54 @@ func (n *Node) mayPassOn(ctx context.Context, h held) error {
 	if expired(r.item.GetRestrictions(), n.store.now()) {
 		return runOut(r.item)
 	}
-	if label, _, err := tlp.Parse(r.item.GetTlp()); r.narrowed && (err != nil || label.NeedsSeal()) {
+	if !r.narrowed {
+		return nil
+	}
+	label, _, err := tlp.Parse(r.item.GetTlp())
+	if err != nil || label.NeedsSeal() {
 		return rpc.Refuse(codes.FailedPrecondition, "LABEL_NARROWED", "report",
 			fmt.Sprintf("この報告はこのノードで %s に狭められているため、ほかに渡せません。", r.item.GetTlp()),
 			fmt.Sprintf("This report was narrowed to %s on this node and is not passed on.", r.item.GetTlp()))
 	}
-	return nil
+	members, _, err := n.store.directory(ctx)
+	if err != nil {
+		return err
+	}
+	may := func(string) bool { return true }
+	switch label {
+	case tlp.Amber:
+		may = func(member string) bool {
+			return slices.Contains(memberOf(members, n.id.member).GetClients(), member) ||
+				slices.ContainsFunc(r.item.GetTasks(), func(s *pb.Step) bool { return slices.Contains(s.GetMembers(), member) })
+		}
+	case tlp.Green:
+		report, d, err := n.store.reportOf(ctx, h.lane, h.id)
+		if err != nil {
+			return err
+		}
+		community := d.GetHandling().GetCommunityId()
+		if community == "" {
+			community = report.GetCommunityId()
+		}
+		if community != "" { // else the port's own, which has every member
+			may = func(member string) bool {
+				return slices.Contains(memberOf(members, member).GetCommunities(), community)
+			}
+		}
+	}
+	var outside []string
+	for _, one := range to {
+		if !may(one.GetMember()) {
+			outside = append(outside, shown(one.GetMember()))
+		}
+	}
+	if len(outside) == 0 {
+		return nil
+	}
+	who := strings.Join(outside, ", ")
+	return rpc.Refuse(codes.FailedPrecondition, "LABEL_NARROWED", "recipients",
+		fmt.Sprintf("この報告はこのノードで %s に狭められているため、%s には渡せません。%s を宛先から外してください。", r.item.GetTlp(), who, who),
+		fmt.Sprintf("This report was narrowed to %s on this node and is not passed on to %s. Leave out %s.", r.item.GetTlp(), who, who))
 }
 
 // forwardSealed asks the hub what it would decide, wraps the content key for
@@ -252,21 +298,17 @@ func (n *Node) GetSealed(ctx context.Context, req *pb.GetSealedRequest) (*pb.Get
 			return nil, runOut(item)
 		}
 		if item.GetSealed() {
-			return n.sealedOf(ctx, h)
+			return n.sealedOf(ctx, h, req.GetPerson(), req.GetKeyId())
 		}
 	}
 	return nil, rpc.Refuse(codes.FailedPrecondition, "NOT_SEALED", "report",
 		"この報告は封をされていません。minato show で読めます。", "This report is not sealed. Read it with: minato show")
 }
 
-func (n *Node) sealedOf(ctx context.Context, h held) (*pb.GetSealedResponse, error) {
-	_, d, err := n.store.reportOf(ctx, h.lane, h.id)
+func (n *Node) sealedOf(ctx context.Context, h held, person, keyID string) (*pb.GetSealedResponse, error) {
+	d, l, err := n.store.sealedDelivery(ctx, h.lane, h.id, person, keyID)
 	if err != nil {
 		return nil, err
-	}
-	l, err := lockAgain(d)
-	if err != nil {
-		return nil, damaged(n.store.path, err)
 	}
 	content, err := n.store.readPart(ctx, l.variant.GetContent().GetDigest())
 	if err != nil {

@@ -463,3 +463,53 @@ func TestOnlyTheSourceWidensWhatCameSealed(t *testing.T) {
 		})
 	}
 }
+
+// The hub would still pass on what is CLEAR to it.
+func TestWhatWasNarrowedHereIsPassedOnUnderThatLabelOnly(t *testing.T) {
+	h := newFakeHub(t, GRPC)
+	h.see(func() { h.clients, h.communities = []string{"client-a"}, []string{"port", "terminals"} })
+	n := h.run(t, h.join(t))
+	require.NoError(t, n.fetchDirectory(t.Context()))
+	clear := func(community string) string {
+		r := incoming(t, liveLane, "広い")
+		r.Tlp = pb.TlpLabel_TLP_LABEL_CLEAR
+		return n.receives(t, h, r, func(d *pb.Delivery) {
+			d.Handling = &pb.Handling{Tlp: r.Tlp, CommunityId: community}
+			d.Copy.Tasks = []*pb.Step{{Act: pb.Act_ACT_TASK, Members: []string{"office"}}}
+		})
+	}
+	narrow := func(id string, label pb.TlpLabel) {
+		_, err := n.NarrowReport(t.Context(), &pb.NarrowReportRequest{Report: id, Tlp: label})
+		require.NoError(t, err)
+	}
+	forward := func(id string, to ...string) error {
+		req := &pb.ForwardReportRequest{Report: id}
+		for _, m := range to {
+			req.Recipients = append(req.Recipients, &pb.Recipient{Member: m})
+		}
+		_, err := n.ForwardReport(t.Context(), req)
+		return err
+	}
+	amber := clear("")
+	require.NoError(t, forward(amber, "terminal-b"))
+	narrow(amber, pb.TlpLabel_TLP_LABEL_AMBER)
+	calls := h.count(callInstruct)
+	requireReason(t, forward(amber, "client-a", "terminal-b"), codes.FailedPrecondition, "LABEL_NARROWED")
+	require.ErrorContains(t, forward(amber, "client-a", "terminal-b"), `"terminal-b"`)
+	require.NotContains(t, forward(amber, "client-a", "terminal-b").Error(), "client-a")
+	require.Equal(t, calls, h.count(callInstruct), "the hub is not asked")
+	require.NoError(t, forward(amber, "client-a"))
+	require.NoError(t, forward(amber, "office"), "a task of the copy asks for it")
+
+	green := clear("terminals")
+	narrow(green, pb.TlpLabel_TLP_LABEL_GREEN)
+	require.NoError(t, forward(green, "terminal-b"))
+	requireReason(t, forward(green, "client-a"), codes.FailedPrecondition, "LABEL_NARROWED")
+	port := clear("")
+	narrow(port, pb.TlpLabel_TLP_LABEL_GREEN)
+	require.NoError(t, forward(port, "terminal-b"), "in the community of the port is every member")
+
+	same := n.receives(t, h, incoming(t, liveLane, "もともと AMBER"))
+	narrow(same, pb.TlpLabel_TLP_LABEL_AMBER)
+	require.NoError(t, forward(same, "terminal-b"), "nothing was narrowed; the hub judges")
+}

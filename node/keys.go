@@ -272,6 +272,11 @@ func (n *Node) ownKeyAlarms(ctx context.Context, own *pb.Member) ([]keyAlarm, er
 				seal.KeyID(listed)),
 		})
 	}
+	siblings, err := n.strangeSiblings(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	alarms = append(alarms, siblings...)
 	for _, k := range own.GetKeys() {
 		claimed := k.GetEntry()
 		signer := signerOf(own, claimed.GetNode())
@@ -310,6 +315,74 @@ func (n *Node) ownKeyAlarms(ctx context.Context, own *pb.Member) ([]keyAlarm, er
 		alarms = alarms[:maxAlarms]
 	}
 	return alarms, nil
+}
+
+// siblingAlarm begins the ids of the alarms about nodes of the own member.
+const siblingAlarm = "node "
+
+// strangeSiblings are the further nodes of the own member that have appeared
+// since this node looked first: a hub could make one up, report and read in our
+// name with it. Somebody who has set it up confirms it. Nodes that are out are
+// none.
+func (n *Node) strangeSiblings(ctx context.Context, own *pb.Member) (alarms []keyAlarm, err error) {
+	if own == nil {
+		return nil, nil
+	}
+	pins, err := n.store.pins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes := signersOf(own)
+	if _, looked := pins[keyOwner{member: own.GetId(), node: n.id.number}]; !looked {
+		// The own entry marks that this was the first look.
+		nodes[keyOwner{member: own.GetId(), node: n.id.number}] = signingPin(n.id.signing.Public().(ed25519.PublicKey))
+		return nil, n.store.setPins(ctx, nodes)
+	}
+	for owner, p := range nodes {
+		if owner.node == n.id.number || pins[owner] == p {
+			continue
+		}
+		alarms = append(alarms, keyAlarm{
+			id: fmt.Sprintf("%s%d %s", siblingAlarm, owner.node, p.signer),
+			japanese: fmt.Sprintf("ハブの名簿に、自組織の別のノード %d (署名鍵の指紋 %s) が加わりました。自組織で設置したものなら、そのノードの minato status で指紋を確かめ、minato members --confirm-key %s を実行してください。身に覚えがなければ、ハブの運用者に電話で確かめてください。",
+				owner.node, p.fingerprint, own.GetId()),
+			english: fmt.Sprintf("The hub's directory shows a further node %d of ours (fingerprint of its signing key %s). If we have set it up, compare the fingerprint with minato status on that node and type: minato members --confirm-key %s. If nobody here has, telephone the hub's operator.",
+				owner.node, p.fingerprint, own.GetId()),
+		})
+	}
+	slices.SortFunc(alarms, func(x, y keyAlarm) int { return cmp.Compare(x.id, y.id) })
+	return alarms, nil
+}
+
+// signersOf are the signing keys of a member's nodes that are not out.
+func signersOf(m *pb.Member) map[keyOwner]pin {
+	all := map[keyOwner]pin{}
+	for _, node := range m.GetNodes() {
+		if key := signerOf(m, node.GetNumber()); key != nil {
+			all[keyOwner{member: m.GetId(), node: node.GetNumber()}] = signingPin(key)
+		}
+	}
+	return all
+}
+
+func signingPin(key ed25519.PublicKey) pin {
+	return pin{fingerprint: seal.Fingerprint(key), signer: seal.KeyID(key)}
+}
+
+// confirmSiblings takes the further nodes of the own member as they are in the
+// directory now.
+func (n *Node) confirmSiblings(ctx context.Context, own *pb.Member) (*pb.ConfirmKeyResponse, error) {
+	nodes, resp := signersOf(own), new(pb.ConfirmKeyResponse)
+	delete(nodes, keyOwner{member: own.GetId(), node: n.id.number})
+	if len(nodes) == 0 {
+		return nil, rpc.Refuse(codes.NotFound, "KEY_NOT_FOUND", "member",
+			"自組織のノードはこの端末だけです。確かめる鍵はありません。", "This is the only node of our own. There is no key to confirm.")
+	}
+	for _, p := range nodes {
+		resp.Fingerprints = append(resp.Fingerprints, p.fingerprint)
+	}
+	slices.Sort(resp.Fingerprints)
+	return resp, errors.Join(n.store.setPins(ctx, nodes), n.store.dropKeyAlarms(ctx, siblingAlarm))
 }
 
 // alarmTexts are the alarms as the status shows them, in both languages.
@@ -459,7 +532,7 @@ func (b *keybook) unconfirmed() (texts []string) {
 }
 
 // ConfirmKey takes the keys of a member, or of one of its persons, as they are
-// in the directory now.
+// in the directory now; of the own member its further nodes.
 func (n *Node) ConfirmKey(ctx context.Context, req *pb.ConfirmKeyRequest) (*pb.ConfirmKeyResponse, error) {
 	if err := n.fetchDirectory(ctx); err != nil {
 		n.log.InfoContext(ctx, "directory not refreshed", "err", err)
@@ -467,6 +540,9 @@ func (n *Node) ConfirmKey(ctx context.Context, req *pb.ConfirmKeyRequest) (*pb.C
 	members, _, err := n.store.directory(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetMember() == n.id.member && req.GetPerson() == "" {
+		return n.confirmSiblings(ctx, memberOf(members, n.id.member))
 	}
 	confirmed := map[keyOwner]pin{}
 	resp := new(pb.ConfirmKeyResponse)

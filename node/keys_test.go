@@ -237,6 +237,7 @@ func TestTheKeyOfASiblingIsNoAlarm(t *testing.T) {
 		{Number: 1, SigningKey: n.id.signing.Public().(ed25519.PublicKey)}, {Number: 2, SigningKey: sibling.Public().(ed25519.PublicKey)},
 	}}
 	h.see(func() { own.Keys = h.keys["terminal-a"] })
+	require.NoError(t, n.store.setPins(t.Context(), signersOf(own)), "the node itself is confirmed")
 	alarms, err := n.ownKeyAlarms(t.Context(), own)
 	require.NoError(t, err)
 	require.Empty(t, alarms)
@@ -479,5 +480,40 @@ func TestAFurtherKeyOfSomebodyWhoHasOneIsConfirmedByAPerson(t *testing.T) {
 			require.Equal(t, pb.OutboxState_OUTBOX_STATE_ACCEPTED, item.GetState())
 			h.opens(t, item.GetReport(), c.copy, key)
 		})
+	}
+}
+
+// A hub could make up a further node of our own and report in our name with it.
+func TestAFurtherNodeOfOurOwnIsAnAlarmUntilAPersonConfirmsIt(t *testing.T) {
+	h := newFakeHub(t, GRPC)
+	dir := h.join(t)
+	n := h.run(t, dir)
+	require.NoError(t, n.fetchDirectory(t.Context()))
+	alarms := func() []string {
+		status, err := n.GetStatus(t.Context(), &pb.GetStatusRequest{})
+		require.NoError(t, err)
+		require.Equal(t, seal.Fingerprint(n.id.signing.Public().(ed25519.PublicKey)), status.GetSigningFingerprint())
+		return status.GetKeyAlarms()
+	}
+	require.Empty(t, alarms())
+	_, err := n.ConfirmKey(t.Context(), &pb.ConfirmKeyRequest{Member: "terminal-a"})
+	requireReason(t, err, codes.NotFound, "KEY_NOT_FOUND")
+	for range 2 { // another key of the same node is as strange
+		public, _, err := ed25519.GenerateKey(nil)
+		require.NoError(t, err)
+		h.see(func() { h.sibling = public })
+		require.NoError(t, n.fetchDirectory(t.Context()))
+		require.Len(t, alarms(), 1)
+		require.Contains(t, alarms()[0], seal.Fingerprint(public))
+		require.Contains(t, alarms()[0], "--confirm-key terminal-a")
+		n.end()
+		n = h.run(t, dir)
+		require.NoError(t, n.fetchDirectory(t.Context()))
+		require.Len(t, alarms(), 1, "it is not taken at the next start")
+		resp, err := n.ConfirmKey(t.Context(), &pb.ConfirmKeyRequest{Member: "terminal-a"})
+		require.NoError(t, err)
+		require.Equal(t, []string{seal.Fingerprint(public)}, resp.GetFingerprints())
+		require.NoError(t, n.fetchDirectory(t.Context()))
+		require.Empty(t, alarms())
 	}
 }

@@ -201,14 +201,14 @@ func (l *lock) agrees(r *pb.Report) error {
 // for whom the node opens. What is sealed to persons whose keys are elsewhere
 // is stored as it is.
 func (n *Node) arriveSealed(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arrival, error) {
-	l, err := n.lockFor(ctx, lane, d)
+	l, unlisted, err := n.lockFor(ctx, lane, d)
 	if errors.Is(err, errUnchecked) {
 		return arrival{}, err
 	}
 	if err != nil {
 		return arrival{}, reject("%w", err)
 	}
-	a := arrival{delivery: d, outline: l.outline}
+	a := arrival{delivery: d, outline: l.outline, unlisted: unlisted}
 	if err := n.havePart(ctx, lane, d.GetReportId(), l.variant.GetContent()); err != nil {
 		return arrival{}, err
 	}
@@ -235,19 +235,22 @@ func (n *Node) arriveSealed(ctx context.Context, lane pb.Lane, d *pb.Delivery) (
 	return a, err
 }
 
-// lockFor verifies the header of a sealed delivery.
-func (n *Node) lockFor(ctx context.Context, lane pb.Lane, d *pb.Delivery) (*lock, error) {
+// lockFor verifies the header of a sealed delivery. unlisted says that the
+// directory does not have its source.
+func (n *Node) lockFor(ctx context.Context, lane pb.Lane, d *pb.Delivery) (l *lock, unlisted bool, err error) {
 	if d.GetEnvelope().GetPayloadType() == seal.SealedCopyType(lane) {
-		return lockOfCopy(lane, d, n.id.hubKey)
+		l, err = lockOfCopy(lane, d, n.id.hubKey)
+		return l, false, err
 	}
-	if err := n.checkSource(ctx, d.GetSource(), d.GetSourceKey()); err != nil {
-		return nil, err
+	if unlisted, err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey()); err != nil {
+		return nil, false, err
 	}
 	signers := []ed25519.PublicKey{d.GetSourceKey()}
 	for _, key := range (*n.signers.Load())[d.GetSource()] {
 		signers = append(signers, key)
 	}
-	return lockOf(lane, d, signers)
+	l, err = lockOf(lane, d, signers)
+	return l, unlisted, err
 }
 
 // keyFor finds a wrap that a key held here opens.

@@ -201,7 +201,7 @@ func (n *Node) arrive(ctx context.Context, lane pb.Lane, d *pb.Delivery) (arriva
 		a.report, err = verifyCopy(lane, d, n.id.hubKey)
 	default:
 		if a.report, err = verify(lane, d); err == nil {
-			err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
+			a.unlisted, err = n.checkSource(ctx, d.GetSource(), d.GetSourceKey())
 		}
 	}
 	if err != nil {
@@ -297,20 +297,24 @@ var errUnchecked = errors.New("the directory cannot be read to check the source"
 
 // checkSource holds the key of a delivery against the port's directory: a hub
 // may not put its own key in the place of a member's. A source that is not in
-// the directory has left since; its reports stay what they were.
-func (n *Node) checkSource(ctx context.Context, source string, key []byte) error {
+// the directory has left since, or never was: its reports are taken, and people
+// are told that nothing vouches for the key.
+func (n *Node) checkSource(ctx context.Context, source string, key []byte) (unlisted bool, err error) {
 	for _, fresh := range []bool{false, true} {
 		if fresh {
 			if err := n.fetchDirectory(ctx); err != nil {
-				return fmt.Errorf("%w: %w", errUnchecked, err)
+				return false, fmt.Errorf("%w: %w", errUnchecked, err)
 			}
 		}
 		keys, known := (*n.signers.Load())[source]
-		if slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) || (fresh && !known) {
-			return nil
+		if slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			return false, nil
+		}
+		if fresh && !known {
+			return true, nil
 		}
 	}
-	return errors.New("the signature is not by a key of the source")
+	return false, errors.New("the signature is not by a key of the source")
 }
 
 // havePart downloads a part that is not here yet.

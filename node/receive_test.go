@@ -70,3 +70,42 @@ func FuzzDelivery(f *testing.F) {
 		}
 	})
 }
+
+// What a copy rests on is said with it.
+func TestACopySaysWhetherItsSourceHasSignedItAndWhetherTheSourceIsListed(t *testing.T) {
+	h := newFakeHub(t, GRPC)
+	n := h.run(t, h.join(t))
+	require.NoError(t, n.fetchDirectory(t.Context()))
+	item := func(id string) *pb.InboxItem {
+		got, err := n.GetReport(t.Context(), &pb.GetReportRequest{Report: id})
+		require.NoError(t, err)
+		return got.GetReceived()
+	}
+	own := item(n.receives(t, h, incoming(t, liveLane, "発信元が署名")))
+	require.False(t, own.GetHubSigned())
+	require.False(t, own.GetSourceUnlisted())
+	built := item(n.receives(t, h, incoming(t, liveLane, "ハブが署名"), func(d *pb.Delivery) {
+		d.Envelope = seal.Sign(h.key, seal.LiveCopyType, d.GetEnvelope().GetPayload())
+		d.Copy.Flow = pb.Flow_FLOW_PEER
+	}))
+	require.True(t, built.GetHubSigned())
+	require.Equal(t, "terminal-b", built.GetSource(), "named on the word of the hub")
+	gone := item(n.receives(t, h, incoming(t, liveLane, "名簿にない"), func(d *pb.Delivery) { d.Source = "nobody" }))
+	require.True(t, gone.GetSourceUnlisted())
+	require.False(t, gone.GetHubSigned())
+	found, err := n.SearchInbox(t.Context(), &pb.SearchInboxRequest{Query: "ハブが署名"})
+	require.NoError(t, err)
+	require.Len(t, found.GetItems(), 1)
+	require.True(t, found.GetItems()[0].GetHubSigned())
+
+	peer := h.post(t, sound(t, "x", strict), n.keys.current().Public(), aLetter{copy: &pb.Copy{Flow: pb.Flow_FLOW_PEER}, byHub: true,
+		inner: func(r *pb.Report) {
+			r.Title, r.Summary, r.Reporter, r.Place, r.Impact, r.Recovery, r.Recipients = "", "", nil, nil, nil, nil, nil
+		},
+		header: func(s *pb.SealedReport) { s.Outline.Facts, s.Outline.Recipients = nil, nil }})
+	require.Equal(t, pb.ReceiptState_RECEIPT_STATE_STORED, h.answer(t, peer).GetState(), "%v", h.answer(t, peer))
+	require.True(t, item(peer).GetHubSigned(), "also what came sealed")
+	sealed := h.post(t, sound(t, "x", strict), n.keys.current().Public(), aLetter{outer: func(d *pb.Delivery) { d.Source = "nobody" }})
+	require.Equal(t, pb.ReceiptState_RECEIPT_STATE_STORED, h.answer(t, sealed).GetState(), "%v", h.answer(t, sealed))
+	require.True(t, item(sealed).GetSourceUnlisted())
+}

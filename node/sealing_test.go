@@ -440,9 +440,13 @@ func TestASealedReportWaitsInTheOutboxWhileTheHubIsAway(t *testing.T) {
 	h.bar(true)
 	n := h.run(t, dir)
 	require.NoError(t, n.store.setProfile(t.Context(), memberProfile(), false))
-	id := n.publish(t, secret(strict))
+	r := secret(strict)
+	r.ReportId = randomID()
+	id := r.GetReportId()
+	// It says why it waits, when the first try has been refused already.
+	_, _ = n.PublishReport(t.Context(), &pb.PublishReportRequest{Report: r})
 	row, err := n.store.outboxRow(t.Context(), id)
-	require.NoError(t, err)
+	require.NoError(t, err, "it is kept in any case")
 	require.True(t, row.sealed)
 	require.Empty(t, row.envelope, "it is sealed when the recipients are known")
 	h.bar(false)
@@ -1005,4 +1009,56 @@ func (h *fakeHub) wraps(t testing.TB, report string, key *seal.PrivateKey) bool 
 	defer h.mu.Unlock()
 	require.NotNil(t, h.sealed[report])
 	return slices.ContainsFunc(h.sealed[report].GetWraps(), func(w *pb.Wrap) bool { return w.GetKeyId() == key.Public().ID() })
+}
+
+// Persons of one member get a report one by one. Where their keys are
+// elsewhere, what is stored must hold the wraps of all of them.
+func TestEachLatePersonKeepsTheWrap(t *testing.T) {
+	persons := []string{"ciso", "kato", "mori"}
+	for name, byHub := range map[string]bool{"as its source signed it": false, "a copy of the hub": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			r := sound(t, "一人ずつ", red, persons...)
+			flow, named := pb.Flow_FLOW_AUTHORITY, true
+			if byHub {
+				flow, named = pb.Flow_FLOW_PEER, false
+			}
+			variant := &pb.SealedVariant{Flow: flow, Named: named, Content: &pb.Part{Digest: make([]byte, 32), Size: 100}, Commitment: make([]byte, 32)}
+			for i, person := range persons {
+				wraps := []*pb.Wrap{{Member: "terminal-a", Person: person, KeyId: "0123456789abcdef", SealedKey: []byte("x")}}
+				d := &pb.Delivery{DeliverySequence: uint64(i + 1), Lane: liveLane, ReportId: r.GetReportId(),
+					Copy: &pb.Copy{Member: "terminal-a", Flow: flow, Named: named, Persons: []string{person}}}
+				header := &pb.SealedReport{Outline: r.Outline(), Suite: seal.SealedSuite(seal.MLKEM768P256), Variants: []*pb.SealedVariant{variant}, Wraps: wraps}
+				d.Envelope = &pb.Envelope{PayloadType: seal.SealedCopyType(liveLane)}
+				if !byHub {
+					d.Envelope.PayloadType = seal.SealedReportType(liveLane)
+					if i > 0 {
+						payload, err := proto.Marshal(&pb.Instruction{Action: &pb.Instruction_Forward{Forward: &pb.Forward{Wraps: wraps}}})
+						require.NoError(t, err)
+						d.Instruction = &pb.Envelope{PayloadType: seal.InstructionType, Payload: payload}
+						header.Wraps[0] = &pb.Wrap{Member: "terminal-a", Person: persons[0], KeyId: "0123456789abcdef", SealedKey: []byte("x")}
+					}
+				}
+				var err error
+				d.Envelope.Payload, err = proto.Marshal(header)
+				require.NoError(t, err)
+				_, err = s.keep(t.Context(), liveLane, arrival{delivery: d, outline: r.Outline()})
+				require.NoError(t, err)
+			}
+			item, err := s.item(t.Context(), liveLane, r.GetReportId())
+			require.NoError(t, err)
+			require.Equal(t, persons, item.GetPersons())
+			require.NoError(t, s.Close())
+			s = storeAt(t, s.path)
+			for _, person := range persons {
+				d, l, err := s.sealedDelivery(t.Context(), liveLane, r.GetReportId(), person, "0123456789abcdef")
+				require.NoError(t, err)
+				require.Equal(t, []string{person}, d.GetCopy().GetPersons(), "as it came")
+				require.True(t, slices.ContainsFunc(l.wraps, func(w *pb.Wrap) bool { return w.GetPerson() == person }), "%s can open it", person)
+			}
+			d, _, err := s.sealedDelivery(t.Context(), liveLane, r.GetReportId(), "nobody", "")
+			require.NoError(t, err)
+			require.Equal(t, uint64(3), d.GetDeliverySequence())
+		})
+	}
 }

@@ -482,11 +482,16 @@ CREATE TABLE rejections (
 
 // inboxSeals adds what a seal held (NULL when the report came open, or when
 // nobody here can open it), the label that the source has given since, and the
-// label that a person here has given; 0 is none.
+// label that a person here has given; 0 is none. {inbox}_deliveries are the
+// earlier deliveries of a report that nobody here can open: each has wraps that
+// no other one has.
 const inboxSeals = `
 ALTER TABLE {inbox} ADD COLUMN report BLOB;
 ALTER TABLE {inbox} ADD COLUMN relabelled INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE {inbox} ADD COLUMN narrowed INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE {inbox}_deliveries (
+	row INTEGER NOT NULL REFERENCES {inbox}, delivery_sequence INTEGER NOT NULL, delivery BLOB NOT NULL, PRIMARY KEY (row, delivery_sequence)
+) STRICT, WITHOUT ROWID;
 `
 
 // inboxTables are the tables of one lane. The word index holds only the index

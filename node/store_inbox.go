@@ -22,7 +22,7 @@ import (
 type inboxRow struct {
 	row      int64 // grows with every report of the lane; never used twice
 	item     *pb.InboxItem
-	narrowed bool // a person here has given it a stricter label
+	narrowed bool // the label that a person here has given is the stricter one
 }
 
 // arrival is one delivery as it is stored.
@@ -42,6 +42,8 @@ type arrival struct {
 	ciphertexts [][]byte
 	// observables are what the caller found in the STIX bundle.
 	observables []stix.Observable
+	// unlisted says that the directory did not have the source.
+	unlisted bool
 }
 
 // receive stores a delivery that came open.
@@ -70,6 +72,7 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 		return false, invalidID(id)
 	}
 	item := itemOf(d, a.report, a.outline, a.parts)
+	item.SourceUnlisted = a.unlisted
 	item.StoreTime = timestamppb.New(s.now())
 	var opened []byte
 	if a.opened {
@@ -99,18 +102,23 @@ func (s *store) keep(ctx context.Context, lane pb.Lane, a arrival) (isNew bool, 
 			return putItem(tx, inbox, row, had)
 		}
 		if had != nil {
-			// It was given to further persons since: their wraps came with it.
+			// It was given to further persons since. What came before stays: it
+			// has the wraps of the others, under a signature of its own.
 			union(&item.Persons, had.GetPersons())
 			item.StoreTime = had.GetStoreTime()
-			d = proto.CloneOf(d)
-			d.Copy.Persons = item.GetPersons()
+			if _, err := tx.Exec(inLane(inbox, `INSERT INTO {inbox}_deliveries (row, delivery_sequence, delivery)
+				SELECT row, delivery_sequence, delivery FROM {inbox} WHERE row = ? AND delivery_sequence <> ? ON CONFLICT DO NOTHING`),
+				row, int64(d.GetDeliverySequence())); err != nil {
+				return err
+			}
 		}
 		delivery, err := proto.Marshal(d)
 		if err != nil {
 			return fmt.Errorf("encode the delivery: %w", err)
 		}
 		if had != nil {
-			if _, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET delivery = ?, report = ? WHERE row = ?`), withSum(delivery), opened, row); err != nil {
+			if _, err := tx.Exec(inLane(inbox, `UPDATE {inbox} SET delivery_sequence = ?, delivery = ?, report = ? WHERE row = ?`),
+				int64(d.GetDeliverySequence()), withSum(delivery), opened, row); err != nil {
 				return err
 			}
 			if err := putItem(tx, inbox, row, item); err != nil {
@@ -338,8 +346,10 @@ func (s *store) inboxRows(ctx context.Context, inbox, where string, args ...any)
 		if err := s.decode(stored, r.item); err != nil {
 			return nil, err
 		}
-		present(r.item, relabelled, narrowed, s.now())
-		r.item.Reaction, r.narrowed = reaction, narrowed.Valid()
+		present(r.item, relabelled, 0, s.now())
+		before := r.item.GetTlp()
+		present(r.item, 0, narrowed, s.now())
+		r.item.Reaction, r.narrowed = reaction, r.item.GetTlp() != before
 		rows = append(rows, r)
 	}
 	return rows, s.failed(found.Err())
@@ -380,6 +390,55 @@ func (s *store) reportOf(ctx context.Context, lane pb.Lane, idOrPrefix string) (
 		return nil, nil, damaged(s.path, err)
 	}
 	return report, d, nil
+}
+
+// sealedDelivery reads the last delivery of a sealed report (full id) whose lock
+// has a wrap for a person and key; an empty person or key is any. Without one
+// for them it is the last of all, which tells them so.
+func (s *store) sealedDelivery(ctx context.Context, lane pb.Lane, id, person, keyID string) (*pb.Delivery, *lock, error) {
+	inbox, err := tablesOf(lane)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, err := s.read.QueryContext(ctx, inLane(inbox, `SELECT delivery_sequence, delivery FROM {inbox} WHERE report_id = ?1
+		UNION ALL SELECT d.delivery_sequence, d.delivery FROM {inbox}_deliveries d JOIN {inbox} i ON d.row = i.row WHERE i.report_id = ?1
+		ORDER BY 1 DESC`), id)
+	if err != nil {
+		return nil, nil, s.failed(err)
+	}
+	defer found.Close()
+	var last *pb.Delivery
+	var lastLock *lock
+	for found.Next() {
+		var sequence int64
+		var stored []byte
+		if err := found.Scan(&sequence, &stored); err != nil {
+			return nil, nil, s.failed(err)
+		}
+		d := new(pb.Delivery)
+		if err := s.decode(stored, d); err != nil {
+			return nil, nil, err
+		}
+		l, err := lockAgain(d)
+		if err != nil {
+			return nil, nil, damaged(s.path, err)
+		}
+		if slices.ContainsFunc(l.wraps, func(w *pb.Wrap) bool {
+			return (person == "" || w.GetPerson() == person) && (keyID == "" || w.GetKeyId() == keyID)
+		}) {
+			return d, l, nil
+		}
+		if last == nil {
+			last, lastLock = d, l
+		}
+	}
+	if err := found.Err(); err != nil {
+		return nil, nil, s.failed(err)
+	}
+	if last == nil {
+		return nil, nil, notFound(id)
+	}
+	return last, lastLock, nil
 }
 
 // react keeps a person's reaction to a report (full id) and queues its signed

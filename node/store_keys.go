@@ -131,6 +131,14 @@ func (s *store) setKeyAlarms(ctx context.Context, now []keyAlarm) error {
 	})
 }
 
+// dropKeyAlarms forgets the alarms whose id begins so: a person has settled them.
+func (s *store) dropKeyAlarms(ctx context.Context, prefix string) error {
+	return s.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`DELETE FROM key_alarms WHERE substr(alarm, 1, ?) = ?`, len(prefix), prefix)
+		return err
+	})
+}
+
 // keyAlarms reads the alarms, those that last first.
 func (s *store) keyAlarms(ctx context.Context) ([]keyAlarm, error) {
 	found, err := s.read.QueryContext(ctx, `SELECT alarm, japanese, english, first_time, last_time, present FROM key_alarms ORDER BY present DESC, last_time DESC, alarm`)

@@ -76,6 +76,12 @@ func (a *app) inboxTitle(item *pb.InboxItem) string {
 	if by := item.GetForwardedBy(); by != "" {
 		marks = append(marks, fmt.Sprintf(a.t("%s が転送", "forwarded by %s"), plain(by)))
 	}
+	if item.GetHubSigned() {
+		marks = append(marks, a.t("ハブが作った写し", "copy by the hub"))
+	}
+	if item.GetSourceUnlisted() {
+		marks = append(marks, a.t("名簿にない発信元", "source not in the directory"))
+	}
 	if len(item.GetTasks()) > 0 {
 		var rules []string
 		for _, s := range item.GetTasks() {

@@ -204,6 +204,7 @@ func (a *app) headFacts(answer *pb.GetReportResponse) [][2]string {
 func (a *app) receivedFacts(in *pb.InboxItem, r *pb.Report) [][2]string {
 	rows := [][2]string{
 		{a.t("情報連絡元", "source"), a.sourceOf(in, a.t("発信元は示されていません", "the copy does not name its source"))},
+		{a.t("署名", "signed"), a.signedBy(in)},
 		{a.t("転送した会員", "forwarded by"), plain(in.GetForwardedBy())},
 		{a.t("受付", "accepted"), a.moment(in.GetAcceptTime())},
 	}
@@ -217,6 +218,20 @@ func (a *app) receivedFacts(in *pb.InboxItem, r *pb.Report) [][2]string {
 	return append(rows,
 		[2]string{a.t("取扱制限", "handling"), a.bound(in.GetRestrictions(), in.GetSecrecyRegime())},
 		[2]string{a.t("この写しに含まれない項目", "not in this copy"), a.fieldList(in.GetWithheld())})
+}
+
+// signedBy says what a copy rests on when it is not the signature of a source
+// that the directory lists.
+func (a *app) signedBy(in *pb.InboxItem) string {
+	switch {
+	case in.GetHubSigned():
+		return a.t("この写しはハブが作り署名したものです。発信元の署名はなく、発信元と内容はハブの言うとおりに示しています。",
+			"The hub has built and signed this copy, not its source. What it says of source and content is the hub's word.")
+	case in.GetSourceUnlisted():
+		return a.t("発信元は会員名簿にありません。署名鍵を名簿と照らし合わせられないため、急ぐ判断の前に電話で確かめてください。",
+			"The directory does not list the source, so nothing vouches for the key of the signature. Telephone before you act on it.")
+	}
+	return ""
 }
 
 // sourceOf names the source, or says that the copy does not.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 
 	"minato.example/internal/seal"
 	"minato.example/node"
@@ -26,13 +25,12 @@ func (a *app) openSealed(ctx context.Context, n pb.NodeServiceClient, id, keyFil
 	if !in.GetSealed() {
 		return nil, usage(textf("%s は鍵なしで読めます", "%s needs no key", shortID(reportOf(answer))), textf("minato show %s", "minato show %s", shortID(reportOf(answer))))
 	}
-	sealed, err := n.GetSealed(ctx, &pb.GetSealedRequest{Report: in.GetReport()})
-	if err != nil {
-		return nil, err
-	}
-	persons := slices.Clone(in.GetPersons())
 	var wrong error
-	for _, person := range persons {
+	for _, person := range in.GetPersons() {
+		sealed, err := n.GetSealed(ctx, &pb.GetSealedRequest{Report: in.GetReport(), Person: person, KeyId: key.Public().ID()})
+		if err != nil {
+			return nil, err
+		}
 		r, err := node.OpenSealed(sealed.GetDelivery(), sealed.GetContent(), person, key)
 		if err != nil {
 			wrong = errors.Join(wrong, err)

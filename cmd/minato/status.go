@@ -47,6 +47,7 @@ func (a *app) statusCommand() *cobra.Command {
 				{a.t("受信箱", "inbox"), fmt.Sprintf(a.t("%d 件, 未応答 %d 件", "%d received, %d without an answer"), s.GetReceived(), s.GetUnacknowledged())},
 				{a.t("訓練", "exercises"), fmt.Sprintf(a.t("%d 件", "%d received"), s.GetExercises())},
 				{a.t("鍵の指紋", "key"), plain(s.GetKeyFingerprint())},
+				{a.t("署名鍵の指紋", "signing key"), plain(s.GetSigningFingerprint())},
 			}); err != nil {
 				return err
 			}

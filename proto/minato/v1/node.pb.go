@@ -1179,9 +1179,15 @@ type InboxItem struct {
 	// Incident or notice.
 	Kind Kind `protobuf:"varint,23,opt,name=kind,proto3,enum=minato.v1.Kind" json:"kind,omitempty"`
 	// Reports that it derives from.
-	DerivedFrom   []string `protobuf:"bytes,24,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DerivedFrom []string `protobuf:"bytes,24,rep,name=derived_from,json=derivedFrom,proto3" json:"derived_from,omitempty"`
+	// True when the hub has built and signed this copy: that it comes from the
+	// source that it names, and what it holds, rest on the hub's word.
+	HubSigned bool `protobuf:"varint,25,opt,name=hub_signed,json=hubSigned,proto3" json:"hub_signed,omitempty"`
+	// True when the directory did not list the source: its key could not be held
+	// against anything.
+	SourceUnlisted bool `protobuf:"varint,26,opt,name=source_unlisted,json=sourceUnlisted,proto3" json:"source_unlisted,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InboxItem) Reset() {
@@ -1380,6 +1386,20 @@ func (x *InboxItem) GetDerivedFrom() []string {
 		return x.DerivedFrom
 	}
 	return nil
+}
+
+func (x *InboxItem) GetHubSigned() bool {
+	if x != nil {
+		return x.HubSigned
+	}
+	return false
+}
+
+func (x *InboxItem) GetSourceUnlisted() bool {
+	if x != nil {
+		return x.SourceUnlisted
+	}
+	return false
 }
 
 // WatchInboxRequest says what to send and when to stop.
@@ -2053,9 +2073,12 @@ type GetStatusResponse struct {
 	StaleDesks []string `protobuf:"bytes,16,rep,name=stale_desks,json=staleDesks,proto3" json:"stale_desks,omitempty"`
 	// What came and was not taken for a report, such as a copy whose content is
 	// not what its header says. The last 20, newest first.
-	Warnings      []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Warnings []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Fingerprint of the key with which this node signs, to be compared when
+	// another node of the member is to confirm it.
+	SigningFingerprint string `protobuf:"bytes,18,opt,name=signing_fingerprint,json=signingFingerprint,proto3" json:"signing_fingerprint,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -2205,6 +2228,13 @@ func (x *GetStatusResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetSigningFingerprint() string {
+	if x != nil {
+		return x.SigningFingerprint
+	}
+	return ""
 }
 
 // GetProfileRequest asks for the profile.
@@ -2932,11 +2962,16 @@ func (x *NarrowReportResponse) GetItem() *InboxItem {
 	return nil
 }
 
-// GetSealedRequest names a report.
+// GetSealedRequest names a report and who would open it.
 type GetSealedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id, or the start of it.
-	Report        string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	Report string `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	// Person who opens it; empty is anybody. Each person may have been given the
+	// report by a delivery of its own.
+	Person string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	// Id of the person's key; empty is any.
+	KeyId         string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2978,10 +3013,24 @@ func (x *GetSealedRequest) GetReport() string {
 	return ""
 }
 
+func (x *GetSealedRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *GetSealedRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 // GetSealedResponse is all that a person needs to open it.
 type GetSealedResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The delivery as it came.
+	// The delivery as it came: the last that has a wrap for the person and key.
 	Delivery *Delivery `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	// The ciphertext of its content.
 	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
@@ -3324,7 +3373,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"i\n" +
 	"\x12ListOutboxResponse\x12+\n" +
 	"\x05items\x18\x01 \x03(\v2\x15.minato.v1.OutboxItemR\x05items\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\a\n" +
 	"\tInboxItem\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x12\n" +
 	"\x04case\x18\x02 \x01(\tR\x04case\x12\x10\n" +
@@ -3353,7 +3402,10 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x06sealed\x18\x15 \x01(\bR\x06sealed\x12!\n" +
 	"\fforwarded_by\x18\x16 \x01(\tR\vforwardedBy\x12#\n" +
 	"\x04kind\x18\x17 \x01(\x0e2\x0f.minato.v1.KindR\x04kind\x12!\n" +
-	"\fderived_from\x18\x18 \x03(\tR\vderivedFrom\"\x7f\n" +
+	"\fderived_from\x18\x18 \x03(\tR\vderivedFrom\x12\x1d\n" +
+	"\n" +
+	"hub_signed\x18\x19 \x01(\bR\thubSigned\x12'\n" +
+	"\x0fsource_unlisted\x18\x1a \x01(\bR\x0esourceUnlisted\"\x7f\n" +
 	"\x11WatchInboxRequest\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.minato.v1.LaneR\x04lane\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
@@ -3390,7 +3442,7 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x13AcknowledgeResponse\x12\x16\n" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12\x1a\n" +
 	"\brecorded\x18\x02 \x01(\bR\brecorded\"\x12\n" +
-	"\x10GetStatusRequest\"\xd2\x04\n" +
+	"\x10GetStatusRequest\"\x83\x05\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\aport_id\x18\x01 \x01(\tR\x06portId\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\x12\x1f\n" +
@@ -3413,7 +3465,8 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"key_alarms\x18\x0f \x03(\tR\tkeyAlarms\x12\x1f\n" +
 	"\vstale_desks\x18\x10 \x03(\tR\n" +
 	"staleDesks\x12\x1a\n" +
-	"\bwarnings\x18\x11 \x03(\tR\bwarnings\"\x13\n" +
+	"\bwarnings\x18\x11 \x03(\tR\bwarnings\x12/\n" +
+	"\x13signing_fingerprint\x18\x12 \x01(\tR\x12signingFingerprint\"\x13\n" +
 	"\x11GetProfileRequest\"B\n" +
 	"\x12GetProfileResponse\x12,\n" +
 	"\aprofile\x18\x01 \x01(\v2\x12.minato.v1.ProfileR\aprofile\"D\n" +
@@ -3453,9 +3506,11 @@ const file_minato_v1_node_proto_rawDesc = "" +
 	"\x06report\x18\x01 \x01(\tR\x06report\x12%\n" +
 	"\x03tlp\x18\x02 \x01(\x0e2\x13.minato.v1.TlpLabelR\x03tlp\"@\n" +
 	"\x14NarrowReportResponse\x12(\n" +
-	"\x04item\x18\x01 \x01(\v2\x14.minato.v1.InboxItemR\x04item\"*\n" +
+	"\x04item\x18\x01 \x01(\v2\x14.minato.v1.InboxItemR\x04item\"Y\n" +
 	"\x10GetSealedRequest\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\tR\x06report\"^\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x12\x16\n" +
+	"\x06person\x18\x02 \x01(\tR\x06person\x12\x15\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyId\"^\n" +
 	"\x11GetSealedResponse\x12/\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x13.minato.v1.DeliveryR\bdelivery\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x83\x01\n" +
