@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -198,6 +199,14 @@ func (s *store) failed(err error) error {
 		}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return damaged(s.path, err)
+	case sqlite3.SQLITE_ERROR:
+		// The schema is ours: where SQLite cannot read it any more, its text has
+		// been changed.
+		for _, sign := range []string{"unrecognized option", "unrecognized token", "malformed", "no such table", "no such column", "no such module", "error in", "syntax error", "vtable constructor failed"} {
+			if strings.Contains(err.Error(), sign) && !strings.Contains(err.Error(), "fts5: syntax error") {
+				return damaged(s.path, err)
+			}
+		}
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY:
 		return &storeError{
 			kind: errDisk, code: codes.Internal, reason: "STORE_UNUSABLE",
