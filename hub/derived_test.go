@@ -2,6 +2,7 @@ package hub
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -50,4 +51,19 @@ func TestWhatIsDerivedReachesOnlyWhoMayHaveTheParent(t *testing.T) {
 	requireReason(t, err, "RECIPIENT_OUTSIDE_PARENT")
 	_, err = kan.submit(derive(forbidden, "mlit"), "6")
 	require.NoError(t, err)
+}
+
+// A member that quotes a report which it may not see any more, through the
+// report whose label it changes, is not taken for its source.
+func TestWhoLostAParentPassesItOnToNobody(t *testing.T) {
+	by, it := testMemberOf("by", pb.MemberState_MEMBER_STATE_ACTIVE), testMemberOf("it", pb.MemberState_MEMBER_STATE_ACTIVE)
+	w := worldAt(testDirectory(), time.Unix(1_800_000_000, 0))
+	handling := &pb.Handling{Tlp: pb.TlpLabel_TLP_LABEL_AMBER}
+	lost := parent{Handling: handling, quoted: &quoted{
+		outline: &pb.Outline{Tlp: handling.Tlp}, source: "source", holds: func(m string) bool { return m == "holder" },
+	}}
+	require.False(t, lost.mayHave(it, by, w))
+	require.True(t, lost.mayHave(testMemberOf("holder", pb.MemberState_MEMBER_STATE_ACTIVE), by, w))
+	require.True(t, lost.mayHave(testMemberOf("source", pb.MemberState_MEMBER_STATE_ACTIVE), by, w))
+	require.True(t, parent{Handling: handling}.mayHave(it, by, w), "one's own report")
 }

@@ -7,6 +7,7 @@ var (
 	passing     = tests{"./hub", "^TestPassingOnIsWhatTheTablesSayOverTheWholeDomain$"}
 	properties  = tests{"./hub", "^TestPropertiesOfDecisionsHold$"}
 	goldens     = tests{"./hub", "^TestPlansOfAPortAreThoseThatWereReviewed$"}
+	derived     = tests{"./hub", "^(TestWhatIsDerivedReachesOnlyWhoMayHaveTheParent|TestWhoLostAParentPassesItOnToNobody)$"}
 	inherited   = tests{"./hub", "^(TestWhatDerivesFromAReportIsAtLeastAsStrict|TestADutyOfSecrecyIsInherited|TestRestrictionsOfAllSourcesHoldTogether)$"}
 	lateComers  = tests{"./hub", "^(TestALateComerGetsWhatTheTableSaysAndNothingElse|TestAPolicyWithoutAWindowGivesALateComerNothing)$"}
 	rows        = tests{"./hub", "^(TestEveryRowOfTheGuidelineFiresWhenItMustAndOnlyThen|TestPlansOfAPortAreThoseThatWereReviewed|TestTheBuiltInPolicyIsTheTableOfTheScheme)$"}
@@ -80,6 +81,8 @@ var mutants = []mutant{
 	{"a label is inherited", "hub/plan.go", "if tlp.Strictest(p.label, was) != p.label {", "if false {", inherited},
 	{"a community is inherited", "hub/plan.go", "if was == tlp.Green && p.label == tlp.Green &&", "if false &&", inherited},
 	{"a community inside of the source's will do", "hub/plan.go", "!slices.Contains(p.w.policy.above(p.o.GetCommunityId()), parent.GetCommunityId())", "!slices.Contains(p.w.policy.above(parent.GetCommunityId()), p.o.GetCommunityId())", inherited},
+	{"what is derived goes no further than its parent", "hub/plan.go", "	case slices.ContainsFunc(p.parents, func(q parent) bool { return !q.mayHave(c.member, p.source, p.w) }):", "	case false:", derived},
+	{"who cannot see a parent any more passes it on to nobody", "hub/plan.go", "	return q.quoted.held != nil && len(", "	return len(", derived},
 	{"a duty of secrecy is inherited", "hub/plan.go", "s > pb.SecrecyRegime_SECRECY_REGIME_NONE && s != h.GetSecrecyRegime()", "s < 0", inherited},
 	{"複製禁止 is inherited", "hub/plan.go", "a.GetNoCopy() || b.GetNoCopy()", "a.GetNoCopy()", inherited},
 	{"持出禁止 is inherited", "hub/plan.go", "a.GetNoExport() || b.GetNoExport()", "a.GetNoExport() && b.GetNoExport()", inherited},
