@@ -12,7 +12,7 @@ DATA  ?=
 RACE := $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint gofmt staticcheck proto bench demo conformance generate race-notice mutants
+.PHONY: help build test check lint gofmt staticcheck proto bench demo conformance generate race-notice decisions mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: race-notice ## vet and test everything, with the race detector where there
 	$(GO) test $(RACE) -timeout 20m ./...
 
 check: test lint ## all that a change must pass
+
+# The race detector makes these ten times slower; make test runs a sixteenth.
+decisions: ## the whole domain of who gets what, and a million random decisions
+	$(GO) test -count=1 -timeout 20m -run 'OverTheWholeDomain|ForAMillionDecisions' ./hub
 
 mutants: ## seed faults into the rules of who may have what: each must turn a test red
 	$(GO) run ./internal/mutants
