@@ -161,6 +161,10 @@ func TestACopyWithoutANameHoldsNoByteThatTellsOfItsSource(t *testing.T) {
 			require.Equal(t, "shared-technique", held.GetAttackTechnical().GetText())
 			require.Equal(t, pb.Flow_FLOW_PEER, d.GetCopy().GetFlow())
 			require.False(t, d.GetCopy().GetNamed())
+			for _, c := range []*pb.Copy{d.GetCopy(), requireCopy(t, b, r.GetReportId(), true)} {
+				require.Len(t, c.GetGrounds(), 1)
+				require.Equal(t, "ADDRESSED", c.GetGrounds()[0].GetRule(), "R10 would tell whose report it is: an operator's")
+			}
 			require.Empty(t, d.GetCopy().GetWithheld(), "what was left out tells of the report")
 			require.Empty(t, d.GetCopy().GetGeneralised())
 			requireNothingOf(t, encoded(t, requireCopy(t, b, r.GetReportId(), true)), append(tells, "summary", "reporter")...)

@@ -69,6 +69,7 @@ type candidate struct {
 	// named is true when a route wants the whole report for it, projected when
 	// one wants no more than a projection.
 	named, projected bool
+	everyone         bool // it gets what everybody gets: the label or the community
 }
 
 // plan decides who gets which copy of a report and by which rule, what waits
@@ -262,7 +263,7 @@ func (p *planning) everybody() {
 		toldOfState := p.flow(m) == pb.Flow_FLOW_STATUS
 		if !toldOfState && tlp.Permits(p.label, p.w.relation(m, p.o.GetCommunityId())) && p.underSecrecy(m) {
 			c := p.candidate(m)
-			c.grounds = append(c.grounds, g)
+			c.grounds, c.everyone = append(c.grounds, g), true
 		}
 	}
 }
@@ -367,7 +368,7 @@ func (p *planning) decide() {
 		switch {
 		case c.named:
 			f = pb.Flow_FLOW_AUTHORITY // a row asks for the whole report
-		case !c.sought && c.projected && f == pb.Flow_FLOW_AUTHORITY:
+		case !c.sought && !c.everyone && c.projected && f == pb.Flow_FLOW_AUTHORITY:
 			f = pb.Flow_FLOW_PEER // every row asks for less than an authority may have
 		}
 		out := &pb.Copy{
