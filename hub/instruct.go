@@ -80,7 +80,7 @@ func (h *Hub) InstructReport(ctx context.Context, req *pb.InstructReportRequest)
 	if err != nil {
 		release()
 	}
-	h.log.InfoContext(ctx, "instruction carried out", "report", in.GetReportId(), "member", from.id.member, "copies", len(x.GetPlan().GetCopies()), "err", err)
+	h.log.InfoContext(ctx, "instruction carried out", "report", in.GetReportId(), "copies", len(x.GetPlan().GetCopies()), "err", err)
 	return h.extended(ctx, l, x, err)
 }
 
